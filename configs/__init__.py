@@ -1,0 +1,1 @@
+"""YAML files that ship with metta: environments, suites, hardware, policies, users."""

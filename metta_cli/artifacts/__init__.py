@@ -1,0 +1,1 @@
+"""Stored things: URIs, loaders, checkpoints."""

@@ -1,0 +1,1 @@
+"""What a person types: commands, and the only layer that prints."""

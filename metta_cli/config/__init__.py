@@ -1,0 +1,1 @@
+"""Schemas and files of the configuration; imports nothing heavy."""

@@ -1,0 +1,1 @@
+"""MettaGrid: builders, guard, the vectorized environment, scripted baselines."""

@@ -1,0 +1,1 @@
+"""Networks: the contract, the shared mixin, recurrence, remapping by name."""

@@ -1,0 +1,1 @@
+"""Contracts that a plugin author inherits from to test a plugin."""
