@@ -1,0 +1,381 @@
+"""What a training run is made of: sizes, optimizer, PPO, checkpoints, evaluation.
+
+The names and defaults are those that Metta used in July and August 2025, so that a configuration of
+that time keeps its meaning. Some of its settings belong to features that this version does not have;
+they are accepted here, and `unsupported_settings` names them so that a run can refuse to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from pydantic import AliasChoices, Field, model_validator
+
+from metta_cli.config.dual_policy import DualPolicyConfig
+from metta_cli.config.section import Section
+
+
+class OptimizerConfig(Section):
+    """The optimizer and its step size."""
+
+    type: Literal["adam", "muon"] = "adam"
+    """Which optimizer."""
+    learning_rate: float = Field(default=0.000457, gt=0, le=1)
+    """Step size."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the running mean of the gradient."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the running mean of the squared gradient."""
+    eps: float = Field(default=1e-12, gt=0)
+    """Added to the denominator of the step."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Coefficient of the L2 penalty that the optimizer adds to the gradient."""
+
+
+class PPOConfig(Section):
+    """The losses of proximal policy optimization."""
+
+    clip_coef: float = Field(default=0.1, gt=0, le=1)
+    """The importance ratio is clipped to [1 - clip_coef, 1 + clip_coef]."""
+    ent_coef: float = Field(default=0.0021, ge=0)
+    """Weight of the entropy bonus."""
+    gae_lambda: float = Field(default=0.916, ge=0, le=1)
+    """Mixing of the advantage estimate; 1 is the full return."""
+    gamma: float = Field(default=0.977, ge=0, le=1)
+    """Discount per step."""
+    max_grad_norm: float = Field(default=0.5, gt=0)
+    """The global norm of the gradient is clipped to this."""
+    vf_clip_coef: float = Field(default=0.1, ge=0)
+    """How far a new value may move from the value at collection time, if `clip_vloss`."""
+    vf_coef: float = Field(default=0.44, ge=0)
+    """Weight of the value loss."""
+    l2_reg_loss_coef: float = Field(default=0.0, ge=0)
+    """Weight of the squared norm of the weights."""
+    l2_init_loss_coef: float = Field(default=0.0, ge=0)
+    """Weight of the squared distance to the initial weights."""
+    norm_adv: bool = True
+    """Whether the advantages of a minibatch are shifted to mean 0 and scaled to variance 1."""
+    clip_vloss: bool = True
+    """Whether the value loss is clipped."""
+    target_kl: float | None = Field(default=None, gt=0)
+    """Passes over the batch end early when the approximate KL divergence exceeds this."""
+
+
+class PrioritizedExperienceReplayConfig(Section):
+    """How segments are drawn for a minibatch if `sampling` is prioritized."""
+
+    prio_alpha: float = Field(default=0.0, ge=0, le=1)
+    """Exponent of the priorities; 0 draws uniformly."""
+    prio_beta0: float = Field(default=0.6, ge=0, le=1)
+    """Exponent of the importance weights at the start; it rises to 1 over the run."""
+
+
+class VTraceConfig(Section):
+    """Off-policy correction of the advantages."""
+
+    vtrace_rho_clip: float = Field(default=1.0, gt=0)
+    """Bound on the ratio that weights the temporal difference."""
+    vtrace_c_clip: float = Field(default=1.0, gt=0)
+    """Bound on the ratio that cuts the trace."""
+
+
+class InitialPolicyConfig(Section):
+    """Where the weights come from when a run starts."""
+
+    uri: str | None = None
+    """Checkpoint to start from; None starts from random weights."""
+    type: Literal["top", "latest", "specific"] = "top"
+    """Which of several checkpoints at `uri`."""
+    range: int = Field(default=1, ge=0)
+    """How many of the best checkpoints `type: top` chooses from."""
+    metric: str = "epoch"
+    """By which number `type: top` ranks."""
+    filters: dict[str, Any] = Field(default_factory=dict)
+    """Conditions on the metadata of the checkpoints."""
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are written, and how many are kept."""
+
+    checkpoint_interval: int = Field(default=5, ge=0)
+    """Epochs between checkpoints; 0 writes only the last one."""
+    wandb_checkpoint_interval: int = Field(
+        ge=0, default_factory=lambda data: max(5, data.get("checkpoint_interval", 5))
+    )
+    """Epochs between uploads to W&B; 0 never. Default: 5, or `checkpoint_interval` if that is more."""
+    checkpoint_dir: str | None = None
+    """Where checkpoints go; None is `checkpoints/` in the run directory."""
+    keep: int = Field(default=5, ge=0)
+    """How many of the newest checkpoints are kept; 0 keeps all."""
+
+    @model_validator(mode="after")
+    def _uploads_need_checkpoints(self) -> Self:
+        both = self.checkpoint_interval and self.wandb_checkpoint_interval
+        if both and self.wandb_checkpoint_interval < self.checkpoint_interval:
+            raise ValueError(
+                f"wandb_checkpoint_interval ({self.wandb_checkpoint_interval}) must be at least "
+                f"checkpoint_interval ({self.checkpoint_interval})"
+            )
+        return self
+
+
+class EvaluationConfig(Section):
+    """Evaluation during training."""
+
+    evaluate_interval: int = Field(default=50, ge=0)
+    """Epochs between evaluations; 0 evaluates only at the end."""
+    replay_dir: str | None = None
+    """Where replays go; None is `replays/` in the run directory."""
+    evaluate_local: bool = True
+    """Whether this process evaluates."""
+    evaluate_remote: bool = False
+    """Whether an evaluation service is asked to."""
+    skip_git_check: bool = False
+    """Whether the evaluation service may run without a pushed commit."""
+    git_hash: str | None = None
+    """Commit that the evaluation service runs."""
+    simulations: list[str] = Field(default_factory=list)
+    """Environments to evaluate on besides the suite `sim.suite`."""
+    num_training_tasks: int = Field(default=1, ge=0)
+    """How many tasks of the curriculum are evaluated too."""
+
+
+class TeacherConfig(Section):
+    """One teacher of a kickstarted run."""
+
+    teacher_uri: str
+    """Checkpoint of the teacher."""
+    action_loss_coef: float = Field(default=1.0, ge=0)
+    """Weight of the cross entropy to the teacher's actions."""
+    value_loss_coef: float = Field(default=1.0, ge=0)
+    """Weight of the squared distance to the teacher's values."""
+
+
+class KickstartConfig(Section):
+    """Distillation from teachers at the start of a run."""
+
+    teacher_uri: str | None = None
+    """Checkpoint of the teacher; None without `additional_teachers` switches kickstarting off."""
+    action_loss_coef: float = Field(default=1.0, ge=0)
+    """Weight of the cross entropy to the teacher's actions."""
+    value_loss_coef: float = Field(default=1.0, ge=0)
+    """Weight of the squared distance to the teacher's values."""
+    anneal_ratio: float = Field(default=0.65, ge=0, le=1)
+    """Last share of `kickstart_steps` over which the losses fade out."""
+    kickstart_steps: int = Field(default=1_000_000_000, gt=0)
+    """Agent steps after which the teachers are gone."""
+    additional_teachers: list[TeacherConfig] | None = None
+    """More teachers."""
+
+
+class ProfilerConfig(Section):
+    """The torch profiler."""
+
+    interval_epochs: int = Field(default=0, ge=0)
+    """Epochs between profiles; 0 never."""
+    profile_dir: str | None = None
+    """Where profiles go."""
+
+    @model_validator(mode="after")
+    def _profiles_need_a_place(self) -> Self:
+        if self.interval_epochs and self.profile_dir is None:
+            raise ValueError("profile_dir must be set when interval_epochs is not 0")
+        return self
+
+
+class HyperparameterSchedulerConfig(Section):
+    """Schedules of single hyperparameters over the run."""
+
+    learning_rate_schedule: dict[str, Any] | None = None
+    """Schedule of `optimizer.learning_rate`."""
+    ppo_clip_schedule: dict[str, Any] | None = None
+    """Schedule of `ppo.clip_coef`."""
+    ppo_ent_coef_schedule: dict[str, Any] | None = None
+    """Schedule of `ppo.ent_coef`."""
+    ppo_vf_clip_schedule: dict[str, Any] | None = None
+    """Schedule of `ppo.vf_clip_coef`."""
+    ppo_l2_reg_loss_schedule: dict[str, Any] | None = None
+    """Schedule of `ppo.l2_reg_loss_coef`."""
+    ppo_l2_init_loss_schedule: dict[str, Any] | None = None
+    """Schedule of `ppo.l2_init_loss_coef`."""
+
+
+class LearningRateSchedulerConfig(Section):
+    """The older, single schedule of the learning rate."""
+
+    enabled: bool = False
+    """Whether there is one."""
+    anneal_lr: bool = False
+    """Whether the learning rate falls to 0 over the run."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Agent steps over which the learning rate rises at the start."""
+    schedule_type: str | None = None
+    """Shape of the schedule."""
+
+
+class CurriculumServerConfig(Section):
+    """A server that hands out tasks to several machines."""
+
+    host: str | None = None
+    """Its address."""
+    port: int = Field(default=12346, ge=1, le=65535)
+    """Its port."""
+
+
+class TrainerConfig(Section):
+    """How a policy is trained."""
+
+    total_timesteps: int = Field(default=50_000_000_000, gt=0)
+    """Limit of the run in agent steps: environment steps summed over the learning agents."""
+    batch_size: int = Field(default=524_288, gt=0)
+    """Agent steps collected per epoch; a multiple of agents x `bptt_horizon`."""
+    minibatch_size: int = Field(default=16_384, gt=0)
+    """Agent steps per gradient step; divides `batch_size` and is a multiple of `bptt_horizon`."""
+    bptt_horizon: int = Field(default=64, gt=0)
+    """Steps per segment that gradients flow through."""
+    update_epochs: int = Field(default=1, gt=0)
+    """Passes over one batch of experience."""
+    sampling: Literal["prioritized", "sequential"] = "prioritized"
+    """Whether minibatches are drawn by priority, or every segment is used once per pass."""
+    bootstrap_truncations: bool = True
+    """Whether an episode that was cut by time counts the value of its last observation as future reward."""
+    forward_pass_minibatch_target_size: int = Field(default=4096, gt=0)
+    """About how many agents act in one forward pass of the policy."""
+    num_workers: int | None = Field(
+        default=None, ge=0, validation_alias=AliasChoices("num_workers", "rollout_workers")
+    )
+    """Processes that step environments; 0 steps them in the main process, None suits the machine."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer."""
+    ppo: PPOConfig = PPOConfig()
+    """The losses."""
+    prioritized_experience_replay: PrioritizedExperienceReplayConfig = PrioritizedExperienceReplayConfig()
+    """Drawing of minibatches by priority."""
+    vtrace: VTraceConfig = VTraceConfig()
+    """Off-policy correction."""
+    initial_policy: InitialPolicyConfig = InitialPolicyConfig()
+    """Where the weights come from."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
+    simulation: EvaluationConfig = Field(
+        default=EvaluationConfig(), validation_alias=AliasChoices("simulation", "evaluation")
+    )
+    """Evaluation during training."""
+    kickstart: KickstartConfig = KickstartConfig()
+    """Distillation from teachers."""
+    profiler: ProfilerConfig = ProfilerConfig()
+    """The torch profiler."""
+    hyperparameter_scheduler: HyperparameterSchedulerConfig = HyperparameterSchedulerConfig()
+    """Schedules of hyperparameters."""
+    lr_scheduler: LearningRateSchedulerConfig = LearningRateSchedulerConfig()
+    """The older schedule of the learning rate."""
+    dual_policy: DualPolicyConfig = DualPolicyConfig()
+    """Training against an opponent."""
+    curriculum: str | None = None
+    """Curriculum that the environments are drawn from."""
+    env_overrides: dict[str, Any] = Field(default_factory=dict)
+    """Arguments that replace those of the environment, during training only."""
+    curriculum_server: CurriculumServerConfig = CurriculumServerConfig()
+    """Sharing of a curriculum between machines."""
+    async_factor: int = Field(default=2, ge=1)
+    """How many batches of environments take turns, so that acting and stepping overlap."""
+    zero_copy: bool = True
+    """Whether the observations of all workers lie in one shared array."""
+    require_contiguous_env_ids: bool = False
+    """Whether a batch holds neighbouring environments only."""
+    scale_batches_by_world_size: bool = False
+    """Whether the batch sizes are for all processes of a distributed run together."""
+    cpu_offload: bool = False
+    """Whether the experience stays in CPU memory."""
+    compile: bool = False
+    """Whether the policy goes through `torch.compile`."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "reduce-overhead"
+    """Mode of `torch.compile`."""
+    grad_mean_variance_interval: int = Field(default=0, ge=0)
+    """Epochs between statistics of the gradient; 0 never."""
+    verbose: bool = True
+    """Whether the trainer logs every epoch."""
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> Self:
+        for size, part in (("batch_size", "minibatch_size"), ("minibatch_size", "bptt_horizon")):
+            if getattr(self, size) % getattr(self, part):
+                raise ValueError(f"{part} ({getattr(self, part)}) must divide {size} ({getattr(self, size)})")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluations_need_checkpoints(self) -> Self:
+        interval = self.simulation.evaluate_interval
+        for name in ("checkpoint_interval", "wandb_checkpoint_interval"):
+            needed = getattr(self.checkpoint, name)
+            if interval and interval < needed:
+                raise ValueError(
+                    f"simulation.evaluate_interval ({interval}) must be at least checkpoint.{name} "
+                    f"({needed}), or 0"
+                )
+        return self
+
+
+UNSUPPORTED = (
+    "optimizer.type",
+    "ppo.l2_reg_loss_coef",
+    "ppo.l2_init_loss_coef",
+    "initial_policy.type",
+    "initial_policy.range",
+    "initial_policy.metric",
+    "initial_policy.filters",
+    "checkpoint.wandb_checkpoint_interval",
+    "checkpoint.checkpoint_dir",
+    "simulation.replay_dir",
+    "simulation.evaluate_local",
+    "simulation.evaluate_remote",
+    "simulation.skip_git_check",
+    "simulation.git_hash",
+    "simulation.simulations",
+    "simulation.num_training_tasks",
+    "kickstart",
+    "profiler",
+    "hyperparameter_scheduler",
+    "lr_scheduler",
+    "dual_policy",
+    "curriculum",
+    "env_overrides",
+    "curriculum_server",
+    "async_factor",
+    "zero_copy",
+    "require_contiguous_env_ids",
+    "scale_batches_by_world_size",
+    "cpu_offload",
+    "compile",
+    "compile_mode",
+    "grad_mean_variance_interval",
+    "verbose",
+)
+"""Settings of `TrainerConfig`, or whole parts of it, that this version does not act upon."""
+
+
+def unsupported_settings(config: TrainerConfig) -> list[str]:
+    """Return the settings that differ from their default but that this version does not act upon.
+
+    Args:
+        config: any trainer configuration.
+
+    Returns:
+        Dotted keys as a user writes them, such as `trainer.kickstart.teacher_uri`; empty if the run
+        can do all that is asked of it.
+    """
+    return [
+        f"trainer.{key}"
+        for key in _changed_settings(config, "")
+        if any(key == name or key.startswith(name + ".") for name in UNSUPPORTED)
+    ]
+
+
+def _changed_settings(section: Section, prefix: str) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _changed_settings(value, f"{prefix}{name}.")
+        elif value != field.get_default(call_default_factory=True, validated_data=section.__dict__):
+            yield prefix + name
