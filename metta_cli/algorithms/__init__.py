@@ -1,1 +1,1 @@
-"""Formulas: pure functions of tensors."""
+"""Formulas as pure functions of tensors: no configuration objects, no devices of their own, no logging."""
