@@ -1,0 +1,188 @@
+"""The training loop, open: `train()` uses only `collect()` and `update()`.
+
+Glossary, outermost first:
+
+    run         everything up to `total_timesteps` agent steps
+    epoch       one `collect()` and one `update()`
+    rollout     the acting of an epoch; fills one `Experience`
+    pass        one walk over the experience; an update makes `update_epochs` of them
+    minibatch   whole segments that share one gradient step
+    segment     `bptt_horizon` consecutive steps of one agent
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metta_cli.algorithms.priorities import calculate_anneal_beta
+from metta_cli.config.trainer import TrainerConfig
+from metta_cli.training.experience import Experience
+from metta_cli.training.rollout import RolloutCollector, RolloutStatistics
+from metta_cli.training.update import update
+
+if TYPE_CHECKING:
+    from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
+
+Metrics = dict[str, float]
+RECENT_EPISODES = 200
+
+
+@dataclass
+class TrainerState:
+    """How far a run has come.
+
+    Attributes:
+        agent_steps: actions taken by learning agents since the run began.
+        epoch: epochs finished.
+        seconds: time spent training, over all sessions of the run.
+        episodes: episodes finished.
+    """
+
+    agent_steps: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+    episodes: int = 0
+
+
+class Trainer:
+    """Trains one policy in one vectorized environment.
+
+    Args:
+        config: how to train.
+        environment: where the agents act; the caller closes it.
+        policy: what is trained; it lies on `device`.
+        optimizer: steps the parameters of `policy`.
+        device: where the policy and the experience lie.
+        state: where to go on from; a new run by default.
+    """
+
+    def __init__(
+        self,
+        config: TrainerConfig,
+        *,
+        environment: VectorEnvironment,
+        policy: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        state: TrainerState | None = None,
+    ) -> None:
+        self.config = config
+        self.policy: Any = policy
+        self.optimizer = optimizer
+        self.state = state or TrainerState()
+        self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
+        self.collector = RolloutCollector(
+            environment,
+            policy,
+            device=device,
+            gamma=config.ppo.gamma,
+            bootstrap_truncations=config.bootstrap_truncations,
+        )
+        self.experience = Experience(
+            num_agents=environment.num_agents,
+            batch_size=config.batch_size,
+            bptt_horizon=config.bptt_horizon,
+            num_tokens=environment.interface.num_tokens,
+            state_shapes={
+                name: (part.shape[0], part.shape[2]) for name, part in self.collector.state.items()
+            },
+            device=device,
+        )
+
+    def collect(self) -> tuple[Experience, Metrics]:
+        """Act for one rollout and count its agent steps; return the experience and what was measured."""
+        started = time.perf_counter()
+        rollout = self.collector.collect(self.experience)
+        self.state.agent_steps += rollout.agent_steps
+        self.state.episodes += len(rollout.episodes)
+        seconds = time.perf_counter() - started
+        return self.experience, self._rollout_metrics(rollout) | {"time/rollout_seconds": seconds}
+
+    def update(self, experience: Experience) -> Metrics:
+        """Learn from an experience, which ends the epoch; return what was measured."""
+        started = time.perf_counter()
+        priorities = self.config.prioritized_experience_replay
+        beta = calculate_anneal_beta(
+            self.state.epoch,
+            self.config.total_timesteps,
+            self.config.batch_size,
+            priorities.prio_alpha,
+            priorities.prio_beta0,
+        )
+        metrics = update(self.policy, self.optimizer, experience, self.config, beta)
+        self.state.epoch += 1
+        return metrics | {"time/update_seconds": time.perf_counter() - started}
+
+    def train(self, after_epoch: Callable[[Trainer, Metrics], bool] | None = None) -> TrainerState:
+        """Alternate `collect` and `update` until `total_timesteps` agent steps are taken.
+
+        Args:
+            after_epoch: called after every epoch with everything that was measured; training ends
+                early when it returns False. An exception in it ends the run.
+        """
+        while self.state.agent_steps < self.config.total_timesteps:
+            started = time.perf_counter()
+            experience, metrics = self.collect()
+            metrics |= self.update(experience)
+            seconds = time.perf_counter() - started
+            self.state.seconds += seconds
+            metrics["time/seconds"] = self.state.seconds
+            metrics["steps_per_second"] = self.config.batch_size / seconds
+            if after_epoch is not None and not after_epoch(self, metrics):
+                break
+        return self.state
+
+    def _rollout_metrics(self, rollout: RolloutStatistics) -> Metrics:
+        metrics: Metrics = {
+            "time/environment_seconds": rollout.environment_seconds,
+            "time/forward_seconds": rollout.forward_seconds,
+            "episode/count": float(self.state.episodes),
+            "experience/reward_mean": float(self.experience.rewards[:, 1:].mean()),
+        }
+        metrics |= episode_metrics(rollout.episodes)
+        self.recent_returns.extend(float(episode.agent_returns.mean()) for episode in rollout.episodes)
+        if self.recent_returns:
+            metrics["episode/recent_return_mean"] = float(np.mean(self.recent_returns))
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything, besides the weights, that a resumed run needs: counters, optimizer, RNG."""
+        return {
+            "counters": asdict(self.state),
+            "recent_returns": list(self.recent_returns),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, data: dict[str, Any]) -> None:
+        """Go on from `state_dict`. The environments start new episodes."""
+        self.state = TrainerState(**data["counters"])
+        self.recent_returns.extend(data["recent_returns"])
+        self.optimizer.load_state_dict(data["optimizer"])
+        torch.set_rng_state(data["torch_rng"])
+
+
+def episode_metrics(episodes: list[FinishedEpisode]) -> Metrics:
+    """Return means over finished episodes: return per agent, length, and the simulator's statistics."""
+    if not episodes:
+        return {}
+    metrics: Metrics = {
+        "episode/return_mean": float(np.mean([episode.agent_returns.mean() for episode in episodes])),
+        "episode/length_mean": float(np.mean([episode.num_steps for episode in episodes])),
+    }
+    sums: dict[str, float] = {}
+    agents = 0
+    for episode in episodes:
+        agents += len(episode.agent_stats)
+        for statistics in episode.agent_stats:
+            for name, value in statistics.items():
+                sums[name] = sums.get(name, 0.0) + value
+    return metrics | {f"env_agent/{name}": total / agents for name, total in sums.items()}

@@ -1,0 +1,128 @@
+"""Fast: two convolutions over the token grid, two dense layers, an LSTM, and a bilinear action head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tensordict import TensorDict
+from torch import Tensor, nn
+
+from metta_cli.config.interface import EnvironmentInterface
+from metta_cli.policies.contract import RecurrentState
+from metta_cli.policies.lstm import LSTMWrapper
+from metta_cli.policies.mixin import PyTorchAgentMixin
+from metta_cli.policies.tokens import TokenChannels, TokenConv2d
+
+FEATURES = 128
+CONV_CHANNELS = 64
+ACTION_EMBEDDING = 16
+MIN_ACTION_EMBEDDINGS = 100
+
+
+class FastNetwork(nn.Module):
+    """Encoder and heads of `Fast`.
+
+    Args:
+        interface: what the environment shows and accepts.
+        hidden_size: width of the recurrent layer between encoder and heads.
+    """
+
+    def __init__(self, interface: EnvironmentInterface, hidden_size: int = 128) -> None:
+        super().__init__()
+        self.channels = TokenChannels(interface)
+        self.conv1 = TokenConv2d(
+            len(self.channels.names),
+            CONV_CHANNELS,
+            kernel_size=5,
+            stride=3,
+            height=interface.observation_height,
+            width=interface.observation_width,
+        )
+        self.conv2 = nn.Conv2d(CONV_CHANNELS, CONV_CHANNELS, kernel_size=3)
+        grid = (self.conv1.out_height - 2) * (self.conv1.out_width - 2) * CONV_CHANNELS
+        self.fc1 = nn.Linear(grid, FEATURES)
+        self.fc2 = nn.Linear(FEATURES, FEATURES)
+        self.critic_1 = nn.Linear(hidden_size, 1024)
+        self.value_head = nn.Linear(1024, 1)
+        self.actor_1 = nn.Linear(hidden_size, 512)
+        self.action_embeddings = nn.Embedding(
+            max(MIN_ACTION_EMBEDDINGS, interface.num_actions), ACTION_EMBEDDING
+        )
+        self.actor_weight = nn.Parameter(torch.empty(512, ACTION_EMBEDDING))
+        self.num_actions = interface.num_actions
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name != "actor_weight":
+                nn.init.orthogonal_(parameter, gain=2**0.5 if name == "critic_1.weight" else 1.0)
+        with torch.no_grad():
+            embeddings = self.action_embeddings.weight
+            embeddings.mul_(0.1 / embeddings.abs().max())
+        bound = 512**-0.5
+        nn.init.uniform_(self.actor_weight, -bound, bound)
+
+    def encode_observations(self, observations: Tensor, state: RecurrentState | None = None) -> Tensor:
+        """Return `[B, 128]` features of tokens uint8 `[B, K, 3]`."""
+        channels, inputs = self.channels(observations)
+        grid = torch.relu(self.conv1(observations[..., 0], channels, inputs))
+        grid = torch.relu(self._conv2(grid))
+        return torch.relu(self.fc2(torch.relu(self.fc1(grid))))
+
+    def _conv2(self, grid: Tensor) -> Tensor:
+        if grid.shape[2:] != self.conv2.kernel_size:
+            convolved: Tensor = self.conv2(grid)
+            return convolved.flatten(1)
+        # The kernel covers the whole grid: one matrix product, 1.7 times as fast on a CPU.
+        return F.linear(grid.flatten(1), self.conv2.weight.flatten(1), self.conv2.bias)
+
+    def decode_actions(self, hidden: Tensor, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return logits `[B, A]` and values `[B]` of recurrent features `[B, H]`."""
+        value = self.value_head(torch.tanh(self.critic_1(hidden))).squeeze(1)
+        query = torch.tanh(torch.relu(self.actor_1(hidden)) @ self.actor_weight)
+        return query @ self.action_embeddings.weight[: self.num_actions].T, value
+
+
+class Fast(PyTorchAgentMixin, LSTMWrapper):
+    """The default architecture: small, recurrent, and fast on a CPU.
+
+    Args:
+        env: the environment interface.
+        policy: encoder and heads; by default a new `FastNetwork`.
+        input_size: features between encoder and LSTM.
+        hidden_size: `H`, width of the LSTM.
+        num_layers: `L`, stacked LSTM layers.
+        kwargs: `clip_range`, `analyze_weights_interval`, see `PyTorchAgentMixin`.
+    """
+
+    def __init__(
+        self,
+        env: EnvironmentInterface,
+        policy: nn.Module | None = None,
+        input_size: int = FEATURES,
+        hidden_size: int = 128,
+        num_layers: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        mixin_params = self.extract_mixin_params(kwargs)
+        network = policy if policy is not None else FastNetwork(env, hidden_size)
+        super().__init__(env, network, input_size, hidden_size, num_layers=num_layers)
+        self.init_mixin(**mixin_params)
+
+    def forward(
+        self, td: TensorDict, state: RecurrentState | None = None, action: Tensor | None = None
+    ) -> TensorDict:
+        """See `metta_cli.policies.contract.Policy.forward`."""
+        observations = td["env_obs"]
+        segments, steps = self.set_tensordict_fields(td, observations)
+        flat = observations.reshape(segments * steps, *observations.shape[-2:])
+        features = self.policy.encode_observations(flat, state)
+        hidden = self.lstm_forward(features, td, state)
+        logits, value = self.policy.decode_actions(hidden, segments * steps)
+        if action is None:
+            return self.handle_inference_mode(td, logits, value)
+        return self.handle_training_mode(td, action, logits, value)
