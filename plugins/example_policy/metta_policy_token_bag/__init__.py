@@ -1,0 +1,1 @@
+"""An example of a policy plugin for metta."""
