@@ -1,0 +1,62 @@
+"""Where the result of an evaluation is kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from metta_cli.artifacts.atomic import storage_errors, write_file
+from metta_cli.evaluation.results import SuiteResult
+
+
+def results_directory(output_directory: Path, policy_uri: str, suite: str) -> Path:
+    """Return `OUTPUT/eval_STEM_SUITE`; the stem is the last part of the URI without `.pt` and the like."""
+    last = re.split(r"[/\\]", policy_uri.rstrip("/\\"))[-1]
+    stem = re.sub(r"\.(pt|pth|ckpt|safetensors)$", "", last)
+    return output_directory / "_".join(["eval", _file_name(stem), _file_name(suite)])
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text).strip("_") or "policy"
+
+
+def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
+    """Write the result, replacing an earlier one of the same name; each file appears whole or not at all.
+
+    `evaluation_results.yaml` holds the scores, `.json` every episode as well, `.csv` the table of
+    `SuiteResult.rows`.
+
+    Args:
+        result: to be written.
+        directory: made if it does not exist.
+
+    Returns:
+        The result with `saved_to` set to the YAML file.
+
+    Raises:
+        StorageError: if the place cannot be written.
+    """
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "evaluation_results.yaml"
+    summary = yaml.safe_dump(result.to_json(with_episodes=False), sort_keys=False, allow_unicode=True)
+    write_file(path.with_suffix(".json"), json.dumps(result.to_json(), indent=1) + "\n")
+    write_file(path.with_suffix(".csv"), to_csv(result))
+    write_file(path, summary)
+    return replace(result, saved_to=str(path))
+
+
+def to_csv(result: SuiteResult) -> str:
+    """Return the rows of the result as CSV with a header; None is an empty field."""
+    rows = result.rows()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
