@@ -1,0 +1,91 @@
+"""What a run makes of the machine: device, threads, worker processes. Imports no torch until asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
+
+from metta_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_TORCH_THREADS = 16
+MAX_WORKERS = 16
+
+
+def use_passive_threads(environ: MutableMapping[str, str]) -> None:
+    """Let OpenMP threads sleep while they wait; only has an effect before torch is imported.
+
+    Threads that spin instead lose 5 to 15 times their speed as soon as one other process is busy.
+    A value that the user has set is left alone.
+    """
+    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environ.setdefault("KMP_BLOCKTIME", "0")
+
+
+def cpu_count() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def configure_threads() -> int:
+    """Give torch as many threads as there are CPUs, up to 16, unless OMP_NUM_THREADS says otherwise.
+
+    Acting and stepping take turns, so torch and the workers do not compete.
+
+    Returns:
+        The number of torch threads.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(cpu_count(), MAX_TORCH_THREADS))
+    return torch.get_num_threads()
+
+
+def choose_num_workers(requested: int | None, num_environments: int) -> int:
+    """Return how many processes step the environments.
+
+    Args:
+        requested: the user's number, or None for one that suits the machine.
+        num_environments: more workers than environments would idle.
+    """
+    if requested is None:
+        cpus = cpu_count()
+        requested = 0 if cpus == 1 else min(cpus, MAX_WORKERS)
+    return min(requested, num_environments)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name: `auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        ConfigError: if there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = available_devices()
+    device = torch.device(name)
+    if str(device) not in available and device.type not in (a for a in available if device.index is None):
+        raise ConfigError(
+            f"device={name}: there is no such device here", f"available: {', '.join(available)}"
+        )
+    return device
+
+
+def available_devices() -> list[str]:
+    """Return the names of the devices that torch can compute on."""
+    import torch
+
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return devices
