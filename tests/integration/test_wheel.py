@@ -1,0 +1,83 @@
+"""The wheel, in an environment that has never seen the checkout, does what the checkout does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import metta_cli
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "metta_cli", "plugins", "configs")
+
+
+@pytest.fixture(scope="module")
+def metta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, install it into a new virtual environment, and return its `metta`.
+
+    The dependencies are those of the environment that runs the test, seen through a `.pth` file; an
+    editable metta cannot be seen through it, because a `.pth` file of a folder added so is not read.
+    """
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in SOURCES:
+        if (REPOSITORY / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+        else:
+            shutil.copy(REPOSITORY / name, source)
+    pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [sys.executable, *pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*build, "--wheel-dir", str(folder), str(source)], check=True)
+    (wheel,) = folder.glob("*.whl")
+
+    venv.create(folder / "venv", with_pip=True)
+    python = str(folder / "venv/bin/python")
+    subprocess.run([python, *pip, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    ours, theirs = (
+        subprocess.run([executable, "-c", purelib], check=True, capture_output=True, text=True).stdout.strip()
+        for executable in (sys.executable, python)
+    )
+    (Path(theirs) / "dependencies.pth").write_text(ours)
+    return folder / "venv/bin/metta"
+
+
+def run(metta: Path, words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.defpath, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    command = [str(metta), *words.split()]
+    result = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_it_is_the_wheel_that_runs(metta: Path, tmp_path: Path) -> None:
+    code = """
+import metta_cli, metta_cli.configs, metta_plugins
+print(metta_cli.__file__, metta_cli.configs.__file__, metta_plugins.__file__)
+"""
+    command = [str(metta.with_name("python")), "-c", code]
+    result = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert all(path.startswith(str(metta.parents[1])) for path in result.stdout.split())
+
+
+def test_the_installed_command_says_its_version(metta: Path, tmp_path: Path) -> None:
+    assert run(metta, "--version", tmp_path).stdout.strip() == f"metta {metta_cli.__version__}"
+
+
+def test_the_installed_command_finds_the_shipped_configs_and_plugins(metta: Path, tmp_path: Path) -> None:
+    assert "navigation/simple" in run(metta, "configs list", tmp_path).stdout
+    assert "fast" in run(metta, "plugins list --check", tmp_path).stdout
+
+
+@pytest.mark.slow
+def test_the_installed_command_evaluates_the_full_suite(metta: Path, tmp_path: Path) -> None:
+    result = run(metta, "eval random --suite full_eval --episodes 2", tmp_path)
+    assert "navigation/simple" in result.stdout
