@@ -1,0 +1,135 @@
+"""`metta eval`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metta_cli.cli import completion
+from metta_cli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    EnvironmentOption,
+    FormatOption,
+    OutputOption,
+    ProgressOption,
+    SeedOption,
+    SettingsArgument,
+    given,
+    named,
+)
+from metta_cli.cli.output import emit
+from metta_cli.cli.words import split_uri
+from metta_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from metta_cli.evaluation.results import SuiteResult
+
+EPILOG = """\b
+Examples:
+  metta eval train_dir/first                         its latest checkpoint, on the default suite
+  metta eval train_dir/first:v20 --suite navigation  its checkpoint of epoch 20
+  metta eval random --env laser_tag --episodes 100 --workers 2
+  metta eval train_dir/first --format json | jq .avg_simulation_score
+"""
+
+
+def evaluate(
+    uri: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URI",
+            help="What to evaluate: a run, a checkpoint, random, noop or scripted.",
+            autocompletion=completion.uri_or_settings,
+            show_default=False,
+        ),
+    ] = None,
+    words: SettingsArgument = None,
+    suite: Annotated[str | None, named("Suite to play, such as navigation.", completion.suites)] = None,
+    env: EnvironmentOption = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Episodes per simulation.", show_default=False)
+    ] = None,
+    seed: SeedOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Processes that step environments; changes no score.", show_default=False
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    config: ConfigOption = None,
+    output_dir: Annotated[
+        Path,
+        typer.Option(metavar="DIRECTORY", help="Where evaluation_results.yaml goes, in a folder of its own."),
+    ] = Path("eval_results"),
+    save_replays: Annotated[
+        bool, typer.Option("--save-replays", help="Record the first episode of every simulation.")
+    ] = False,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines/--no-baselines", help="Let random and scripted play the same episodes."),
+    ] = True,
+    progress: ProgressOption = "auto",
+    format_name: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Evaluate a policy on a suite of simulations, beside random and scripted play of the same episodes.
+
+    The same seed gives the same scores for any number of workers.
+    """
+    from metta_cli.config.layers import load_config
+
+    if suite is not None and env is not None:
+        raise UsageError("--suite and --env exclude each other", "leave one of them out")
+    policy_uri, settings = split_uri([*([uri] if uri is not None else []), *(words or [])])
+    options = {
+        "policy_uri": policy_uri,
+        "sim.suite": suite,
+        "sim.episodes": episodes,
+        "sim.num_workers": workers,
+        "sim.render": True if save_replays else None,
+        "env": env,
+        "seed": seed,
+        "device": device,
+    }
+    resolved = load_config(files=config or [], words=settings, options=given(options), environ=os.environ)
+    policy_uri = resolved.config.policy_uri
+    if policy_uri is None:
+        raise UsageError(
+            "nothing says what to evaluate",
+            "metta eval train_dir/RUN, or policy_uri=... in a configuration file",
+        )
+    from metta_cli.cli.progress import create_suite_progress
+    from metta_cli.runs.evaluate import evaluate as run_evaluation
+
+    result = run_evaluation(
+        resolved,
+        uri=policy_uri,
+        suite=suite,
+        environment=env,
+        episodes=resolved.config.sim.episodes,
+        seed=resolved.config.seed,
+        num_workers=resolved.config.sim.num_workers,
+        device=resolved.config.device,
+        output_dir=output_dir,
+        baselines=baselines,
+        progress=create_suite_progress(progress),
+    )
+    emit_result(result, format_name, output)
+
+
+def emit_result(result: SuiteResult, format_name: str | None, output: str | None) -> None:
+    """Print scores: as text in the form of the documentation, or as data."""
+    rows = result.rows()
+    emit(
+        rows,
+        columns=list(rows[0]),
+        format_name=format_name,
+        destination=output,
+        data=result.to_json(),
+        text=result.to_text(),
+    )

@@ -1,0 +1,98 @@
+"""Options that several commands share, and the way from options to configuration keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from metta_cli.cli import completion
+from metta_cli.cli.output import FORMATS
+from metta_cli.errors import UnknownNameError
+
+PROGRESS_FORMS = ("auto", "rich", "plain", "none")
+
+
+def choice(kind: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the arguments of an option that takes one of `names`; another one gets the closest of them."""
+
+    def parse(name: str) -> str:
+        if name not in names:
+            raise UnknownNameError(kind, name, names)
+        return name
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return {"metavar": "|".join(names), "parser": parse, "autocompletion": complete}
+
+
+def named(kind: str, complete: Callable[[str], list[str]], *, short: str | None = None) -> Any:
+    """Return an option that takes a name the shell can complete."""
+    declarations = [short] if short is not None else []
+    return typer.Option(*declarations, metavar="NAME", help=kind, autocompletion=complete, show_default=False)
+
+
+SettingsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Settings, such as env=navigation/simple or trainer.total_timesteps=10_000_000.",
+        autocompletion=completion.settings,
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        **choice("format", FORMATS),
+        help="How to print the result; by default what the suffix of -o says, else table.",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write the result there; - is stdout.", show_default=False
+    ),
+]
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="A YAML file, or the name of a shipped one; repeatable, a later one wins.",
+        show_default=False,
+    ),
+]
+EnvironmentOption = Annotated[
+    str | None, named("Environment, such as navigation/simple.", completion.environments)
+]
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Seed of everything random.", show_default=False)
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the policy computes: auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=lambda incomplete: completion.starting_with(
+            incomplete, ("auto", "cpu", "cuda", "mps")
+        ),
+        show_default=False,
+    ),
+]
+ProgressOption = Annotated[
+    str,
+    typer.Option(
+        **choice("progress display", PROGRESS_FORMS),
+        help="Live display, lines, or nothing; auto is rich on a terminal, else plain.",
+    ),
+]
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration keys that an option was given for."""
+    return {key: value for key, value in options.items() if value is not None}

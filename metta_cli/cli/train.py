@@ -1,0 +1,126 @@
+"""`metta train`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metta_cli.cli import completion
+from metta_cli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    EnvironmentOption,
+    FormatOption,
+    OutputOption,
+    ProgressOption,
+    SeedOption,
+    SettingsArgument,
+    given,
+    named,
+)
+from metta_cli.cli.output import emit
+from metta_cli.cli.resolved import emit_config
+from metta_cli.cli.words import require_settings
+
+if TYPE_CHECKING:
+    from metta_cli.runs.train import TrainResult
+
+EPILOG = """\b
+Examples:
+  metta train --config demo
+  metta train env=navigation/simple run=first trainer.total_timesteps=1_000_000
+  metta train run=first                        goes on where it stopped
+  metta train env=laser_tag --print-config     every value, and where it is from
+"""
+
+
+def train(
+    words: SettingsArgument = None,
+    config: ConfigOption = None,
+    run: Annotated[
+        str | None, named("Name of the run; one that exists is gone on with.", completion.runs)
+    ] = None,
+    env: EnvironmentOption = None,
+    policy: Annotated[str | None, named("Architecture of the policy.", completion.policies)] = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    total_timesteps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Agent steps to train for.", show_default=False)
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Processes that step environments; 0 uses this one.", show_default=False
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(metavar="DIRECTORY", help="Where runs are kept.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume/--no-resume", help="Go on with a run that exists, or refuse to touch it."),
+    ] = True,
+    progress: ProgressOption = "auto",
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print every value and where it is from; train nothing.")
+    ] = False,
+    format_name: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Train a policy.
+
+    Values come from, each over the ones before: what metta ships, your user file, METTA_* variables,
+    --config files, KEY=VALUE settings, options.
+    """
+    from metta_cli.config.layers import load_config
+
+    options = {
+        "run": run,
+        "env": env,
+        "policy": policy,
+        "seed": seed,
+        "device": device,
+        "trainer.total_timesteps": total_timesteps,
+        "trainer.num_workers": num_workers,
+        "data_dir": data_dir,
+    }
+    resolved = load_config(
+        files=config or [], words=require_settings(words or []), options=given(options), environ=os.environ
+    )
+    if print_config:
+        emit_config(resolved, format_name, output)
+        return
+    from metta_cli.cli.progress import create_progress
+    from metta_cli.runs.train import train as run_training
+
+    result = run_training(resolved, resume=resume, progress=create_progress(progress))
+    emit_result(result, resolved.config.env.name, format_name, output)
+
+
+def emit_result(result: TrainResult, environment: str, format_name: str | None, output: str | None) -> None:
+    """Print where the run is and how it is evaluated."""
+    row = {
+        "run": result.run_dir.name,
+        "run_dir": str(result.run_dir),
+        "agent_steps": result.agent_steps,
+        "epoch": result.epoch,
+        "seconds": round(result.seconds, 3),
+    }
+    evaluate = shlex.join(["metta", "eval", str(result.run_dir), "--env", environment])
+    text = (
+        f"Trained {result.agent_steps:,} agent steps ({result.epoch} epochs) in {duration(result.seconds)}.\n"
+        f"Run:      {result.run_dir}\n"
+        f"Evaluate: {evaluate}"
+    )
+    emit([row], columns=tuple(row), format_name=format_name, destination=output, data=row, text=text)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, such as `2 h 05 min` or `31 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
