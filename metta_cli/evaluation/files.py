@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from metta_cli.artifacts.atomic import storage_errors, write_file
+from metta_cli.artifacts.atomic import make_directory, storage_errors, write_file
 from metta_cli.evaluation.results import SuiteResult
 
 
@@ -24,6 +25,19 @@ def results_directory(output_directory: Path, policy_uri: str, suite: str) -> Pa
 
 def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("_") or "policy"
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the directory and see that it can be written, before the work begins.
+
+    Raises:
+        StorageError: if it cannot.
+    """
+    make_directory(directory)
+    probe = directory / f".probe-{os.getpid()}"
+    with storage_errors(directory):
+        probe.write_bytes(b"can this be written?")
+        probe.unlink()
 
 
 def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
@@ -42,8 +56,7 @@ def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
     Raises:
         StorageError: if the place cannot be written.
     """
-    with storage_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     path = directory / "evaluation_results.yaml"
     summary = yaml.safe_dump(result.to_json(with_episodes=False), sort_keys=False, allow_unicode=True)
     write_file(path.with_suffix(".json"), json.dumps(result.to_json(), indent=1) + "\n")

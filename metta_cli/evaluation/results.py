@@ -13,7 +13,7 @@ Definitions, the same everywhere (docs/evaluation.md has them with examples):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metta_cli.evaluation.outcomes import EpisodeResult, SimulationResult, scores_of
@@ -48,6 +48,10 @@ class SuiteResult:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     replays: Mapping[str, str] = field(default_factory=dict)
     saved_to: str | None = None
+
+    def with_provenance(self, provenance: Mapping[str, Any]) -> SuiteResult:
+        """Return the same result with what it takes to repeat it."""
+        return replace(self, provenance=provenance)
 
     @property
     def categories(self) -> dict[str, list[SimulationResult]]:

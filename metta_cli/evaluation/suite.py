@@ -75,7 +75,7 @@ def play_suite(
     source: PlayerSource,
     *,
     seed: int,
-    num_workers: int = 0,
+    num_workers: int | Mapping[str, int] = 0,
     baselines: BaselineEpisodes | None = None,
     recordings: Mapping[str, Recording] | None = None,
     progress: SuiteProgress | None = None,
@@ -88,7 +88,8 @@ def play_suite(
         suite: at least one simulation.
         source: who is evaluated.
         seed: not negative; the same seed gives the same scores for any number of workers.
-        num_workers: processes that step the environments; 0 steps them in this one.
+        num_workers: processes that step the environments, for each simulation or for all; 0 steps them
+            in this one.
         baselines: play the baselines on the same seeds as well; None leaves them out.
         recordings: simulation -> the recording to fill.
         progress: told about every finished episode.
@@ -96,9 +97,10 @@ def play_suite(
     Raises:
         SimulatorError: if the simulator, or a worker that runs it, fails.
     """
-    options: dict[str, Any] = {"seed": seed, "num_workers": num_workers, "progress": progress}
     results = []
     for name, simulation in suite.simulations.items():
+        workers = num_workers if isinstance(num_workers, int) else num_workers[name]
+        options: dict[str, Any] = {"seed": seed, "num_workers": workers, "progress": progress}
         recording = None if recordings is None else recordings.get(name)
         episodes = _play(name, simulation, source, recording=recording, **options)
         beside: dict[str, tuple[EpisodeResult, ...]] = {}
@@ -148,7 +150,7 @@ def evaluate_policy(
     seed: int,
     device: torch.device | str = "cpu",
     name: str = "policy",
-    num_workers: int = 0,
+    num_workers: int | Mapping[str, int] = 0,
     baselines: BaselineEpisodes | None = None,
     recordings: Mapping[str, Recording] | None = None,
     progress: SuiteProgress | None = None,
@@ -165,7 +167,8 @@ def evaluate_policy(
         seed: not negative.
         device: where the policy lives.
         name: what the result calls the policy; a URI if it has one.
-        num_workers: processes that step the environments; 0 steps them in this one.
+        num_workers: processes that step the environments, for each simulation or for all; 0 steps them
+            in this one.
         baselines: kept by the caller, so that the baselines are played once; None leaves them out.
         recordings: simulation -> the recording to fill.
         progress: told about every finished episode.

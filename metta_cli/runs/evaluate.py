@@ -1,0 +1,216 @@
+"""`metta eval`: find the policy and the suite, check that they fit, play, and keep the result."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from metta_cli.artifacts.checkpoints import Checkpoint
+from metta_cli.artifacts.loaders import load_checkpoint
+from metta_cli.config.catalogue import find_environment, find_suite
+from metta_cli.config.environment import EnvironmentSpec
+from metta_cli.config.layers import ResolvedConfig
+from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
+from metta_cli.environments.builders import build
+from metta_cli.errors import StorageError
+from metta_cli.evaluation.episodes import environment_of, num_slots
+from metta_cli.evaluation.files import prepare_directory, results_directory, save_results
+from metta_cli.evaluation.players import builtin_source, is_builtin
+from metta_cli.evaluation.results import SuiteResult
+from metta_cli.evaluation.suite import (
+    BaselineEpisodes,
+    SuiteProgress,
+    evaluate_policy,
+    play_suite,
+    suite_differences,
+)
+from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
+from metta_cli.runs.policies import policy_of
+from metta_cli.runs.provenance import git_state, versions
+
+WORTHWHILE_AGENT_STEPS = 400_000
+"""A simulation with fewer is stepped in this process: a worker takes seconds to start."""
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    resolved: ResolvedConfig,
+    *,
+    uri: str,
+    suite: str | None = None,
+    environment: str | None = None,
+    episodes: int | None = None,
+    seed: int | None = None,
+    num_workers: int | None = None,
+    device: str | None = None,
+    output_dir: Path | str | None = None,
+    baselines: bool = True,
+    save_replays: bool = False,
+    progress: SuiteProgress | None = None,
+) -> SuiteResult:
+    """Evaluate a policy on a suite, or on one environment.
+
+    Without `suite` and `environment` the configuration says which: `env` if the user chose one and no
+    suite, else `sim.suite`, else `env` after all.
+
+    Args:
+        resolved: the configuration; what is None below comes from it.
+        uri: a checkpoint, or `random`, `noop`, `scripted`.
+        suite: name of a suite.
+        environment: name of an environment.
+        episodes: episodes of every simulation.
+        seed: the same seed gives the same scores.
+        num_workers: processes that step environments; None suits machine and work. Changes no score.
+        device: where the policy computes.
+        output_dir: `eval_STEM_SUITE/` is written there; None writes nothing.
+        baselines: whether random and scripted play the same episodes.
+        save_replays: whether the first episode of every simulation is recorded, as `sim.render` does.
+        progress: told about every finished episode.
+
+    Raises:
+        MettaError: for everything that a user can mend; before anything is played, where possible.
+    """
+    config = resolved.config
+    chosen = choose_suite(resolved, suite, environment, episodes)
+    seed = config.seed if seed is None else seed
+    directory = None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name)
+    contestant = _Contestant(uri, device or config.device, Path(config.data_dir))
+    contestant.check(chosen)
+    if directory is not None:
+        prepare_directory(directory)
+    started_at, started = datetime.now(UTC), time.monotonic()
+    result = contestant.play(
+        chosen,
+        seed=seed,
+        num_workers=choose_workers(chosen, num_workers),
+        baselines=BaselineEpisodes() if baselines else None,
+        progress=progress,
+    )
+    provenance = {
+        "command": shlex.join(sys.argv),
+        "started_at": started_at.isoformat(timespec="seconds"),
+        "elapsed_seconds": round(time.monotonic() - started, 3),
+        "policy": contestant.description,
+        "versions": versions(),
+        "git": git_state(),
+    }
+    return _save(result.with_provenance(provenance), directory)
+
+
+def _save(result: SuiteResult, directory: Path | None) -> SuiteResult:
+    if directory is None:
+        return result
+    try:
+        return save_results(result, directory)
+    except StorageError:
+        logger.error("not saved:\n%s", result.to_text())  # what was played shall not be lost
+        raise
+
+
+def choose_suite(
+    resolved: ResolvedConfig, suite: str | None, environment: str | None, episodes: int | None
+) -> SimulationSuiteConfig:
+    """Return what is evaluated, with the settings of the configuration where it names the same thing.
+
+    Raises:
+        UnknownNameError: if there is no such suite or environment.
+    """
+    config, configured = resolved.config, resolved.config.sim.suite
+    if suite is not None:
+        chosen = find_suite(suite)
+        if configured is not None and configured.name == chosen.name:
+            chosen = configured
+    elif environment is not None:
+        spec = find_environment(environment)
+        chosen = suite_of(config.env if config.env.name == spec.name else spec)
+    elif configured is None or (resolved.is_chosen("env") and not resolved.is_chosen("sim.suite")):
+        chosen = suite_of(config.env)
+    else:
+        chosen = configured
+    if episodes is None:
+        return chosen
+    simulations = {
+        name: simulation.model_copy(update={"num_episodes": episodes})
+        for name, simulation in chosen.simulations.items()
+    }
+    return chosen.model_copy(update={"num_episodes": episodes, "simulations": simulations})
+
+
+def suite_of(spec: EnvironmentSpec) -> SimulationSuiteConfig:
+    """Return a suite with one simulation, both named after the environment."""
+    simulation = SingleEnvSimulationConfig(env=spec.name, env_overrides=spec.args)
+    return SimulationSuiteConfig(name=spec.name, simulations={spec.name: simulation})
+
+
+def choose_workers(suite: SimulationSuiteConfig, requested: int | None) -> dict[str, int]:
+    """Return simulation -> number of worker processes.
+
+    Args:
+        suite: what is played.
+        requested: the user's number, or None for one that suits the machine and the work.
+    """
+    return {name: _workers(simulation, requested) for name, simulation in suite.simulations.items()}
+
+
+def _workers(simulation: SingleEnvSimulationConfig, requested: int | None) -> int:
+    game = build(environment_of(simulation)).game
+    agent_steps = simulation.num_episodes * game.max_steps * game.num_agents
+    if requested is None and agent_steps < WORTHWHILE_AGENT_STEPS:
+        return 0
+    return choose_num_workers(requested, num_slots(simulation.num_episodes))
+
+
+class _Contestant:
+    """Who is evaluated: a built-in player, or the policy of a checkpoint."""
+
+    def __init__(self, uri: str, device: str, data_dir: Path) -> None:
+        self.uri = uri
+        self.description: dict[str, Any] = {"uri": uri}
+        self._checkpoint: Checkpoint | None = None
+        if is_builtin(uri):
+            self._source = builtin_source(uri)
+            return
+        self._device = choose_device(device)
+        configure_threads()
+        self._checkpoint = load_checkpoint(uri, str(self._device), data_dir=data_dir)
+        self._policy = policy_of(self._checkpoint, self._device)
+        manifest = self._checkpoint.manifest
+        self.description |= {
+            "checkpoint": manifest.name,
+            "agent_steps": manifest.agent_steps,
+            "trained_on": manifest.environment.name,
+            "architecture": manifest.architecture.model_dump(),
+            "sha256": {name: digest.sha256 for name, digest in manifest.files.items()},
+            "device": str(self._device),
+        }
+
+    def check(self, suite: SimulationSuiteConfig) -> None:
+        """Warn about names that do not match.
+
+        Raises:
+            CheckpointError: if the policy cannot play one of the simulations.
+        """
+        if self._checkpoint is None:
+            return
+        differences = suite_differences(self._checkpoint.manifest.passport, suite, self.uri)
+        for simulation, lines in differences.items():
+            logger.warning("%s is matched by name to %s: %s", self.uri, simulation, "; ".join(lines))
+
+    def play(self, suite: SimulationSuiteConfig, **options: Any) -> SuiteResult:
+        """Play the suite; see `play_suite` for the options."""
+        if self._checkpoint is None:
+            return play_suite(suite, self._source, **options)
+        return evaluate_policy(
+            self._policy,
+            self._checkpoint.manifest.passport,
+            suite,
+            device=self._device,
+            name=self.uri,
+            **options,
+        )
