@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,10 @@ from metta_cli.training.experience import Experience
 
 if TYPE_CHECKING:
     from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
+
+
+class RolloutStopped(Exception):
+    """`should_stop` became true in the middle of a rollout; nothing of it counts."""
 
 
 @dataclass
@@ -43,6 +48,7 @@ class RolloutCollector:
         gamma: discount, for the bootstrap of truncated episodes.
         bootstrap_truncations: add `gamma * value` of the last observation to the reward of an episode
             that was cut by time (Pardo et al. 2018, section 2.2).
+        should_stop: asked before every step.
     """
 
     def __init__(
@@ -53,12 +59,14 @@ class RolloutCollector:
         device: torch.device,
         gamma: float,
         bootstrap_truncations: bool,
+        should_stop: Callable[[], bool],
     ) -> None:
         self.environment = environment
         self.policy = cast(Any, policy)
         self.device = device
         self.gamma = gamma
         self.bootstrap_truncations = bootstrap_truncations
+        self.should_stop = should_stop
         num_agents = environment.num_agents
         self.state: dict[str, Tensor] = self.policy.initial_state(num_agents, device)
         self.rewards = torch.zeros(num_agents, device=device)
@@ -71,6 +79,9 @@ class RolloutCollector:
 
         Args:
             experience: made for the agents of this environment.
+
+        Raises:
+            RolloutStopped: if `should_stop` says so.
         """
         statistics = RolloutStatistics()
         experience.used_tokens = 1
@@ -81,6 +92,8 @@ class RolloutCollector:
                 for name, part in self.state.items():
                     experience.state[name][:, rows] = part
                 for step in range(steps):
+                    if self.should_stop():
+                        raise RolloutStopped
                     outputs = self._act(experience, rows, step, statistics)
                     if step == 0 and chunk > 0:
                         self._close_chunk(experience, chunk - 1, outputs["values"])

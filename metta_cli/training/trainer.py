@@ -61,7 +61,8 @@ class Trainer:
         policy: what is trained; it lies on `device`.
         optimizer: steps the parameters of `policy`.
         device: where the policy and the experience lie.
-        state: where to go on from; a new run by default.
+        should_stop: asked before every environment step; once it is true, `collect` raises
+            `RolloutStopped`.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Trainer:
         policy: nn.Module,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
-        state: TrainerState | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
         self.policy: Any = policy
         self.optimizer = optimizer
-        self.state = state or TrainerState()
+        self.state = TrainerState()
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.collector = RolloutCollector(
             environment,
@@ -85,6 +86,7 @@ class Trainer:
             device=device,
             gamma=config.ppo.gamma,
             bootstrap_truncations=config.bootstrap_truncations,
+            should_stop=should_stop,
         )
         self.experience = Experience(
             num_agents=environment.num_agents,
@@ -121,12 +123,15 @@ class Trainer:
         self.state.epoch += 1
         return metrics | {"time/update_seconds": time.perf_counter() - started}
 
-    def train(self, after_epoch: Callable[[Trainer, Metrics], bool] | None = None) -> TrainerState:
+    def train(self, after_epoch: Callable[[Trainer, Metrics], None] | None = None) -> TrainerState:
         """Alternate `collect` and `update` until `total_timesteps` agent steps are taken.
 
         Args:
-            after_epoch: called after every epoch with everything that was measured; training ends
-                early when it returns False. An exception in it ends the run.
+            after_epoch: called after every epoch with everything that was measured. An exception in
+                it ends the run.
+
+        Raises:
+            RolloutStopped: if `should_stop` says so.
         """
         while self.state.agent_steps < self.config.total_timesteps:
             started = time.perf_counter()
@@ -136,8 +141,8 @@ class Trainer:
             self.state.seconds += seconds
             metrics["time/seconds"] = self.state.seconds
             metrics["steps_per_second"] = self.config.batch_size / seconds
-            if after_epoch is not None and not after_epoch(self, metrics):
-                break
+            if after_epoch is not None:
+                after_epoch(self, metrics)
         return self.state
 
     def _rollout_metrics(self, rollout: RolloutStatistics) -> Metrics:
