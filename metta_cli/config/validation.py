@@ -1,0 +1,69 @@
+"""From merged values to checked objects, and from failed checks to one line that a user can act upon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from metta_cli.config.composition import Setting
+from metta_cli.config.keys import Key, describe, dotted
+from metta_cli.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+_CONSEQUENCE = "default_factory_not_called"  # pydantic reports it beside the mistake that caused it
+
+
+def validate(model: type[Model], settings: Mapping[Key, Setting], prefix: Key = ()) -> Model:
+    """Return the object that the values below a key describe.
+
+    Args:
+        model: type of the object.
+        settings: all values, by key.
+        prefix: key of the object.
+
+    Raises:
+        ConfigError: the first thing that is wrong: key, value, why, where it came from, what would be right.
+    """
+    data: dict[str, Any] = {}
+    for key, setting in settings.items():
+        if key[: len(prefix)] == prefix:
+            inner = data
+            for part in key[len(prefix) : -1]:
+                inner = inner.setdefault(part, {})
+            inner[key[-1]] = setting.value
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _config_error(error, settings, prefix) from None
+
+
+def _config_error(error: ValidationError, settings: Mapping[Key, Setting], prefix: Key) -> ConfigError:
+    """Return the first mistake as a line."""
+    mistakes = [mistake for mistake in error.errors(include_url=False) if mistake["type"] != _CONSEQUENCE]
+    mistake, others = mistakes[0], len(mistakes) - 1
+    key = (*prefix, *map(str, mistake["loc"]))
+    reason = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    more = f"; {others} more mistake{'s' if others > 1 else ''}" if others else ""
+    if mistake["type"] == "missing":
+        beside = [setting.origin for other, setting in settings.items() if other[: len(key) - 1] == key[:-1]]
+        where = f" ({beside[0]})" if beside else ""
+        return ConfigError(f"{dotted(key)} is missing{where}{more}", describe(key) or None)
+    if key in settings:
+        setting = settings[key]
+        what = f"{dotted(key)} = {setting.value!r} ({setting.origin}): {reason}"
+    else:
+        what = f"{dotted(key)}: {reason}{_origins_of_names(reason, key, settings)}"
+    return ConfigError(what + more, describe(key) or None)
+
+
+def _origins_of_names(text: str, section: Key, settings: Mapping[Key, Setting]) -> str:
+    """Return where the keys that a message names were set."""
+    found = []
+    for name in re.findall(r"[a-z_][a-z0-9_.]*", text):
+        setting = settings.get((*section, *name.split(".")))
+        if setting is not None:
+            found.append(f"{name}: {setting.origin}")
+    return f" [{'; '.join(found)}]" if found else ""
