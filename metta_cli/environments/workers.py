@@ -1,0 +1,315 @@
+"""Worker processes that step environments in shared memory.
+
+The protocol is one byte each way per step, over two pipes, so that both sides sleep in the kernel while they
+wait and the death of either is the end of a pipe for the other:
+
+    parent -> worker    a pickled `BatchTask` first; then STEP, or RESET and a pickled (seed, first episode)
+    worker -> parent    DONE, or FINISHED and a pickled list of finished episodes, or FAILED and an error
+
+A worker is a plain child process, not one of `multiprocessing`: it never imports the program's main module
+(which may import torch, or lack the `__main__` guard), needs no helper process, and works from a notebook.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from metta_cli.environments.batch import BatchTask, SimulatorBatch, describe_place
+from metta_cli.environments.seeds import EpisodeSeeds
+from metta_cli.environments.simulator import FinishedEpisode
+from metta_cli.environments.slab import SharedMemory, Slab
+from metta_cli.errors import MettaError, SimulatorError
+
+STEP, RESET = b"s", b"r"
+DONE, FINISHED, FAILED = b"d", b"f", b"x"
+
+LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+SHUTDOWN_SECONDS = 5.0
+"""How long a worker gets to finish its step before it is killed."""
+
+START_CODE = """\
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+from metta_cli.environments.workers import main
+main()
+"""
+
+
+class WorkerProcess:
+    """The parent's handle of one worker.
+
+    Args:
+        task: what it does.
+        memory: the block of the slab.
+    """
+
+    def __init__(self, task: BatchTask, memory: SharedMemory) -> None:
+        self.task = task
+        command_reader, command_writer = os.pipe()
+        reply_reader, reply_writer = os.pipe()
+        self.commands = Connection(command_writer, readable=False)
+        self.replies = Connection(reply_reader, writable=False)
+        inherited = (command_reader, reply_writer, memory.file_descriptor)
+        # The kernel kills it when the *thread* that started it ends; only the main thread is sure to stay.
+        dies_with_parent = threading.current_thread() is threading.main_thread()
+        arguments = [*inherited, os.getpid(), int(dies_with_parent)]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", START_CODE, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.__stderr__,  # standard output is for data, and only the parent writes it
+                env=worker_environment(),
+                pass_fds=inherited,
+                process_group=0,  # Ctrl-C in a terminal goes to the parent alone
+            )
+        finally:
+            os.close(command_reader)
+            os.close(reply_writer)
+
+    def command(self, kind: bytes, payload: object = None) -> None:
+        """Send a command.
+
+        Raises:
+            BrokenPipeError: if the worker has ended.
+        """
+        os.write(self.commands.fileno(), kind)
+        if kind == RESET:
+            self.commands.send(payload)
+
+    def reply(self) -> list[FinishedEpisode]:
+        """Wait for the answer to a command.
+
+        Returns:
+            Episodes that ended.
+
+        Raises:
+            EOFError: if the worker has ended.
+            MettaError: what the worker failed with; its traceback is a note of the exception.
+        """
+        kind = os.read(self.replies.fileno(), 1)
+        if kind == DONE:
+            return []
+        if kind == FINISHED:
+            finished: list[FinishedEpisode] = self.replies.recv()
+            return finished
+        if kind == FAILED:
+            error, worker_traceback = self.replies.recv()
+            error.add_note(f"In worker {self.task.worker}:\n{worker_traceback}")
+            raise error
+        raise EOFError
+
+    def close_pipes(self) -> None:
+        """Let the worker see the end of its commands, upon which it ends."""
+        self.commands.close()
+        self.replies.close()
+
+    def join(self, deadline: float) -> int:
+        """Wait for the process to end; kill it if it does not in time.
+
+        Args:
+            deadline: on the clock of `time.monotonic`, in seconds.
+
+        Returns:
+            Its exit status, negative for a signal.
+        """
+        try:
+            return self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class WorkerPool:
+    """Steps environments in worker processes, in parallel.
+
+    Args:
+        tasks: one for each worker.
+        slab: the arrays.
+        memory: the block of the slab.
+    """
+
+    def __init__(self, tasks: Sequence[BatchTask], slab: Slab, memory: SharedMemory) -> None:
+        self._slab = slab
+        self._seeds = EpisodeSeeds(0)
+        self._num_steps = 0
+        self._workers: list[WorkerProcess] = []
+        self._finished: list[list[FinishedEpisode]] = [[] for _ in tasks]
+        self._poll = select.poll()
+        self._awaited: dict[int, WorkerProcess] = {}
+        self._task_is_sent = False
+        try:
+            for task in tasks:
+                worker = WorkerProcess(task, memory)
+                self._workers.append(worker)
+                self._poll.register(worker.replies.fileno(), select.POLLIN)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    def start_reset(self, seed: int, first_episode: int) -> None:
+        """Let every worker begin new episodes; the first time it may still be importing its modules."""
+        self._seeds = EpisodeSeeds(seed, self._workers[0].task.map_pool_size)
+        self._num_steps = 0
+        if not self._task_is_sent:
+            self._task_is_sent = True
+            for worker in self._workers:
+                self._send_task(worker)
+        self._command(RESET, (seed, first_episode))
+
+    def start_step(self) -> None:
+        """Let every worker step its environments by the actions in the slab."""
+        self._num_steps += 1
+        self._command(STEP)
+
+    def wait(self) -> list[FinishedEpisode]:
+        """Wait for all workers.
+
+        Returns:
+            The episodes that ended, by slot.
+
+        Raises:
+            SimulatorError: if a worker failed or ended. All workers are gone then.
+        """
+        while self._awaited:
+            for file_descriptor, _ in self._poll.poll():
+                worker = self._awaited.pop(file_descriptor, None)
+                if worker is None:  # it ended after its answer
+                    worker = next(w for w in self._workers if w.replies.fileno() == file_descriptor)
+                try:
+                    self._finished[worker.task.worker] = worker.reply()
+                except (EOFError, OSError):
+                    raise self._death(worker) from None
+                except MettaError:
+                    self.close()
+                    raise
+        return [episode for finished in self._finished for episode in finished]
+
+    def close(self) -> None:
+        """End all workers, also such as are busy or stopped; may be called again."""
+        for worker in self._workers:
+            worker.close_pipes()
+        deadline = time.monotonic() + SHUTDOWN_SECONDS
+        for worker in self._workers:
+            worker.join(deadline)
+        self._awaited.clear()
+        self._workers.clear()
+
+    def _send_task(self, worker: WorkerProcess) -> None:
+        try:
+            worker.commands.send(worker.task)
+        except BrokenPipeError:
+            raise self._death(worker) from None
+
+    def _command(self, kind: bytes, payload: object = None) -> None:
+        for worker in self._workers:
+            try:
+                worker.command(kind, payload)
+            except BrokenPipeError:
+                raise self._death(worker) from None
+            self._awaited[worker.replies.fileno()] = worker
+
+    def _death(self, worker: WorkerProcess) -> SimulatorError:
+        """End the other workers, and say what this one did last."""
+        status = worker.join(time.monotonic() + SHUTDOWN_SECONDS)
+        self.close()
+        task = worker.task
+        slot = int(self._slab.active_slots[task.worker])
+        slot = slot if slot in task.slots else task.slots.start
+        step = self._num_steps - int(self._slab.episode_starts[slot])
+        place = describe_place(task.name, slot, int(self._slab.episodes[slot]), self._seeds, step)
+        if status < 0:
+            killer = signal.Signals(-status)
+            end, cure = f"was killed by {killer.name}", SIGNAL_CURES.get(killer, CRASH_CURE)
+        else:
+            end, cure = f"ended with status {status}", "its messages are on standard error"
+        return SimulatorError(f"worker {task.worker} {end}; it was last at {place}", cure)
+
+
+SIGNAL_CURES = {
+    signal.SIGKILL: "SIGKILL without a hand behind it means that memory ran out: use fewer environments",
+}
+CRASH_CURE = "MettaGrid crashed: the environment's configuration does something that it cannot do"
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment variables of a worker: same modules, one thread, no chatter of MettaGrid."""
+    variables = dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join(sys.path)
+    variables.update(dict.fromkeys(LIBRARY_THREADS, "1"))
+    variables.setdefault("METTAGRID_LOG_LEVEL", "WARNING")
+    return variables
+
+
+def main() -> None:
+    """Be a worker process; the arguments of the command line come from `WorkerProcess`."""
+    command_reader, reply_writer, memory_descriptor, parent, dies_with_parent = map(int, sys.argv[1:])
+    if dies_with_parent:
+        die_with_parent(parent)
+    commands = Connection(command_reader, writable=False)
+    replies = Connection(reply_writer, readable=False)
+    try:
+        serve(commands, replies, memory_descriptor)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the parent has closed the environment, or is dead
+    except MettaError as error:
+        send_failure(replies, error)
+    except Exception as error:
+        send_failure(replies, SimulatorError(f"a worker failed: {type(error).__name__}: {error}"))
+    finally:
+        sys.stderr.flush()
+        os._exit(0)  # nothing here needs the slow end of the interpreter
+
+
+def serve(commands: Connection, replies: Connection, memory_descriptor: int) -> None:
+    """Obey commands until there are no more.
+
+    Raises:
+        EOFError: at the end of the commands.
+    """
+    task: BatchTask = commands.recv()
+    memory = SharedMemory(task.layout.num_bytes, memory_descriptor)
+    batch = SimulatorBatch(task, Slab(task.layout, memory.memory))
+    gc.freeze()  # what is here now stays, so later collections need not look at it
+    command_reader, reply_writer = commands.fileno(), replies.fileno()
+    while kind := os.read(command_reader, 1):
+        finished = batch.step() if kind == STEP else batch.reset(*commands.recv())
+        if finished:
+            os.write(reply_writer, FINISHED)
+            replies.send(finished)
+        else:
+            os.write(reply_writer, DONE)
+
+
+def send_failure(replies: Connection, error: MettaError) -> None:
+    """Tell the parent what went wrong, with the traceback of the exception in flight."""
+    os.write(replies.fileno(), FAILED)
+    replies.send((error, traceback.format_exc()))
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends, even while the simulator is busy (Linux).
+
+    Elsewhere, and where the parent's other children hold its pipes, the end of the commands does it.
+    """
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
