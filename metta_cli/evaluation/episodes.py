@@ -173,7 +173,7 @@ class _Play:
     def _turn(self) -> Turn:
         episodes, steps = (each.repeat(self.num_agents_each) for each in (self.episodes, self.steps))
         return Turn(
-            observations=self.environment.observations,
+            observations=self.environment.observations[:, : self.environment.max_used_tokens()],
             episode_starts=self.starts,
             noise=uniform_noise(self.seed, episodes, self.agents, steps),
             scripted_actions=self.scripted_actions,

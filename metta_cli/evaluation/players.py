@@ -30,7 +30,7 @@ class Turn:
     """What the players see at one step of the environments.
 
     Attributes:
-        observations: uint8 `[n, K, 3]`.
+        observations: uint8 `[n, K, 3]`, cut to the longest one.
         episode_starts: bool `[n]`, True where the observation is the first of an episode.
         noise: float64 `[n]`, uniform in [0, 1), the only source of chance of a player.
         scripted_actions: int `[n]`, what the scripted baseline of the environment would do; None
