@@ -1,0 +1,101 @@
+"""The glossary: every logged name, its unit, and how it is computed.
+
+A name that is logged and not listed here is a defect; `check_names` finds it. Where a metric is a mean
+over minibatches, it is the plain mean over the minibatches that gradients were taken on in that epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """What a number means.
+
+    Attributes:
+        unit: of the number; `1` where it has none.
+        formula: how it is computed, in words or symbols.
+    """
+
+    unit: str
+    formula: str
+
+
+_MINIBATCH = "mean over minibatches of "
+
+GLOSSARY: dict[str, MetricDefinition] = {
+    "agent_steps": MetricDefinition(
+        "agent steps", "environment steps summed over learner agents, since the start of the run"
+    ),
+    "epoch": MetricDefinition("epochs", "finished epochs (one collect and one update) since the start"),
+    "timestamp": MetricDefinition("s", "seconds since 1970-01-01 UTC when the record was written"),
+    "steps_per_second": MetricDefinition(
+        "agent steps/s", "agent steps of the epoch / its wall time, collecting and updating"
+    ),
+    "losses/policy_loss": MetricDefinition(
+        "1", _MINIBATCH + "mean(max(-A r, -A clip(r, 1 - clip_coef, 1 + clip_coef))), r the importance ratio"
+    ),
+    "losses/value_loss": MetricDefinition(
+        "return^2", _MINIBATCH + "half the squared error of the critic, the worse of clipped and unclipped"
+    ),
+    "losses/entropy": MetricDefinition("nat", _MINIBATCH + "-sum_a p(a) log p(a) of the action distribution"),
+    "losses/approx_kl": MetricDefinition(
+        "nat", _MINIBATCH + "mean((r - 1) - log r), an estimate of KL(behavior || policy)"
+    ),
+    "losses/clipfrac": MetricDefinition("1", _MINIBATCH + "the share of steps with |r - 1| > clip_coef"),
+    "losses/importance": MetricDefinition("1", _MINIBATCH + "mean(r), r = exp(log p - log p_behavior)"),
+    "losses/current_logprobs": MetricDefinition(
+        "nat", _MINIBATCH + "the log-probability of the actions that were taken, under the current policy"
+    ),
+    "losses/explained_variance": MetricDefinition(
+        "1", "1 - Var(returns - values) / Var(returns) over the experience; 1 is a perfect critic"
+    ),
+    "losses/grad_norm": MetricDefinition(
+        "1", _MINIBATCH + "the 2-norm of the gradient over all parameters, before it is clipped"
+    ),
+    "losses/num_minibatches": MetricDefinition(
+        "minibatches", "minibatches that gradients were taken on; fewer than planned after a KL stop"
+    ),
+    "episode/return_mean": MetricDefinition(
+        "reward/agent", "mean over agents and over the episodes that ended in this epoch of the summed reward"
+    ),
+    "episode/recent_return_mean": MetricDefinition(
+        "reward/agent", "the same over the last 200 episodes, over epochs and resumes"
+    ),
+    "episode/length_mean": MetricDefinition(
+        "environment steps", "mean length of the episodes that ended in this epoch"
+    ),
+    "episode/count": MetricDefinition("episodes", "episodes that ended since the start of the run"),
+    "experience/reward_mean": MetricDefinition("reward/agent step", "mean reward over the experience"),
+    "time/seconds": MetricDefinition("s", "time spent in epochs since the start of the run, over resumes"),
+    "time/rollout_seconds": MetricDefinition("s", "wall time of collecting in this epoch"),
+    "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
+    "time/forward_seconds": MetricDefinition("s", "the part of it spent in the policy"),
+    "time/update_seconds": MetricDefinition("s", "wall time of the update in this epoch"),
+}
+"""Name -> definition."""
+
+FAMILIES: dict[str, MetricDefinition] = {
+    "env_agent/": MetricDefinition(
+        "count/episode",
+        "mean over agents and over the episodes that ended in this epoch of MettaGrid's counter",
+    ),
+    "env_game/": MetricDefinition(
+        "count/episode", "mean over the episodes that ended in this epoch of MettaGrid's counter"
+    ),
+}
+"""Prefix -> definition, where the simulator decides which names there are."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse metrics that nobody has defined.
+
+    Raises:
+        ValueError: some names are neither in `GLOSSARY` nor of a family.
+    """
+    families = tuple(FAMILIES)
+    undefined = sorted(name for name in names if name not in GLOSSARY and not name.startswith(families))
+    if undefined:
+        raise ValueError(f"not in the glossary of metta_cli.tracking.metrics: {', '.join(undefined)}")

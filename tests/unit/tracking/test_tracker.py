@@ -1,0 +1,50 @@
+from collections.abc import Mapping
+
+import pytest
+
+from metta_cli.errors import MettaError
+from metta_cli.tracking.metrics import FAMILIES, GLOSSARY, check_names
+from metta_cli.tracking.tracker import TrackerGroup
+
+
+class RecordingTracker:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.logged: list[tuple[dict[str, float], int, int]] = []
+        self.is_closed = False
+
+    def log(self, metrics: Mapping[str, float], *, agent_steps: int, epoch: int) -> None:
+        self.logged.append((dict(metrics), agent_steps, epoch))
+
+    def close(self) -> None:
+        self.is_closed = True
+        if self.error:
+            raise self.error
+
+
+def test_a_group_sends_everything_to_everyone() -> None:
+    trackers = [RecordingTracker(), RecordingTracker()]
+    group = TrackerGroup(trackers)
+    group.log({"loss": 0.5}, agent_steps=10, epoch=1)
+    group.close()
+    assert [tracker.logged for tracker in trackers] == [[({"loss": 0.5}, 10, 1)]] * 2
+    assert all(tracker.is_closed for tracker in trackers)
+
+
+def test_one_that_fails_to_close_keeps_no_other_open() -> None:
+    trackers = [RecordingTracker(MettaError("first")), RecordingTracker()]
+    with pytest.raises(MettaError, match="first"):
+        TrackerGroup(trackers).close()
+    assert trackers[1].is_closed
+
+
+def test_names_outside_the_glossary_are_refused() -> None:
+    check_names([*GLOSSARY, "env_agent/action.move.success", "env_game/objects.wall"])
+    with pytest.raises(ValueError, match=r"losses/loss, ppo/kl$"):
+        check_names(["ppo/kl", "losses/entropy", "losses/loss"])
+
+
+def test_every_definition_has_a_unit_and_a_formula() -> None:
+    for name, definition in (GLOSSARY | FAMILIES).items():
+        assert definition.unit, name
+        assert len(definition.formula) > 10, name
