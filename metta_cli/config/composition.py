@@ -14,20 +14,21 @@ from typing import Any
 
 from metta_cli.config import places
 from metta_cli.config.files import Node, read_yaml
-from metta_cli.config.keys import Key, dotted, is_section, resolve, section_keys, takes_text
+from metta_cli.config.keys import Key, dotted, is_section, resolve, section_keys, takes_none, takes_text
 from metta_cli.errors import ConfigError, UnknownNameError, suggestion
 
 SELECTORS: dict[Key, str] = {
+    ("user",): "user",
+    ("hardware",): "hardware",
+    ("trainer",): "trainer",
     ("env",): "env",
     ("policy",): "policy",
-    ("trainer",): "trainer",
     ("sim", "suite"): "suite",
     ("evals",): "suite",
     ("wandb",): "wandb",
-    ("hardware",): "hardware",
-    ("user",): "user",
 }
-"""Keys at which a name selects a file -> the group of the file."""
+"""Keys at which a name selects a file -> the group of the file; in the order in which they are merged, so
+that what one source selects by a narrow key wins over what comes with a user file."""
 
 WHOLE: dict[Key, str] = {
     ("env",): "builder",
@@ -54,6 +55,13 @@ class Setting:
     value: Any
     origin: str
     text: str | None = None
+
+    def __str__(self) -> str:
+        """Return the setting as messages show it."""
+        name = dotted(self.key)
+        if self.origin.startswith(f"{name}="):
+            return self.origin
+        return f"{name} = {self.value if self.text is None else self.text} ({self.origin})"
 
 
 def flatten(node: Node, key: Key, source: str) -> Iterator[Setting]:
@@ -116,11 +124,12 @@ class Composition:
         """
         canonical = [part for setting in settings for part in _canonical(setting)]
         values = [setting for setting in canonical if not _is_selection(setting)]
-        for setting in canonical:
-            if _is_selection(setting):
-                self._select(setting)
-        for whole, selector in WHOLE.items():
-            if any(setting.key == (*whole, selector) for setting in values):
+        for selector in SELECTORS:
+            for setting in canonical:
+                if setting.key == selector and _is_selection(setting):
+                    self._select(setting)
+        for whole, name in WHOLE.items():
+            if any(setting.key == (*whole, name) for setting in values):
                 self._drop(whole)
         for setting in values:
             self._set(setting)
@@ -129,7 +138,7 @@ class Composition:
         """Merge the file that a name stands for."""
         group, name = SELECTORS[setting.key], setting.value
         path = Path(name) if group == "env" and name.endswith((".yaml", ".yml")) else None
-        if path is None or not path.is_file():
+        if path is None or not places.is_file(path):
             path = places.find(group, name)
         if path is None and group == "policy":  # a plugin without a file of its own
             self.merge([replace(setting, key=(*setting.key, "name"))])
@@ -137,8 +146,10 @@ class Composition:
         if path is None:
             known = places.names(group)
             cure = suggestion(places.plain_name(group, name), known)
-            cure += f" (named by {setting.origin})" if setting.origin else ""
-            raise UnknownNameError(places.kind(group), name, known, cure)
+            is_seen = setting.origin == "" or setting.origin.endswith(f"={name}")
+            raise UnknownNameError(
+                places.kind(group), name, known, cure if is_seen else f"{cure} (named by {setting.origin})"
+            )
         holds_any_key = group in places.ROOT_GROUPS
         self.merge_file(path, () if holds_any_key else setting.key)
         if holds_any_key:
@@ -159,7 +170,7 @@ class Composition:
             )
         name, _, target = entry.value.partition("@")
         beside = path.parent / f"{name.removesuffix('.yaml')}.yaml"
-        if not name.startswith("/") and beside.is_file():
+        if not name.startswith("/") and places.is_file(beside):
             if places.group_of(beside) != places.group_of(path):
                 package = places.package(beside)
             self.merge_file(beside, tuple(target.split(".")) if target else package)
@@ -174,7 +185,7 @@ class Composition:
             return
         found = places.find("", name)
         if found is None:
-            cure = f"{suggestion(name.strip('/'), places.names())} (named by {source}:{entry.line})"
+            cure = f"named by {source}:{entry.line}; `metta configs list` shows what there is"
             raise UnknownNameError("configuration", name, places.names(), cure)
         if found.resolve() != places.common_file():  # that one lies under everything already
             self.merge_file(found, ())
@@ -215,11 +226,12 @@ def _canonical(setting: Setting) -> list[Setting]:
     if setting.text is not None and setting.value is not None and (takes_text(kind) or key in SELECTORS):
         setting = replace(setting, value=setting.text)
     setting = replace(setting, key=key)
-    has_keys = is_section(kind) and not isinstance(setting.value, Mapping) and setting.value is not None
-    if has_keys and not _is_selection(setting):
+    fits = isinstance(setting.value, Mapping) or _is_selection(setting)
+    if is_section(kind) and not fits and not (setting.value is None and takes_none(kind)):
+        cure = f"set one of its keys: {', '.join(section_keys(kind))}"
         raise ConfigError(
-            f"{dotted(key)} = {setting.value!r} ({setting.origin}): it is a section, not a value",
-            f"set one of its keys: {', '.join(section_keys(kind))}",
+            f"{setting}: it is a section, not a value",
+            f"give a name, or {cure}" if key in SELECTORS else cure,
         )
     return [setting]
 

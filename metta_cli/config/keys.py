@@ -80,6 +80,11 @@ def takes_text(kind: Any) -> bool:
     return _without_none(kind) is str
 
 
+def takes_none(kind: Any) -> bool:
+    """Whether a value of this type may be null."""
+    return kind is Any or _without_none(kind) is not kind
+
+
 def describe(key: Key) -> str:
     """Return one line on what a key is for; empty if nothing is known."""
     fields: dict[str, FieldInfo] = MettaConfig.model_fields

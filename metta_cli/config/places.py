@@ -95,7 +95,15 @@ def find(group: str, name: str) -> Path | None:
     if not known or ".." in known.split("/"):
         return None
     candidates = [root / group / f"{known}.yaml" for root in config_roots()]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False as well for what cannot be a path, such as 300 letters."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def find_file(name: str) -> Path:
@@ -105,7 +113,7 @@ def find_file(name: str) -> Path:
         NotFoundError: if it looks like a path, and there is no such file.
         UnknownNameError: if it looks like a name, and nothing has it.
     """
-    path = Path(name) if Path(name).is_file() else find("", name)
+    path = Path(name) if is_file(Path(name)) else find("", name)
     if path is not None:
         return path
     if name.endswith((".yaml", ".yml")) or name.startswith((".", "/", "~")):

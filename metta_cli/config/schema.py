@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.section import Section
@@ -62,7 +63,7 @@ class MettaConfig(Section):
     """Where run directories are."""
     seed: int = Field(default=1, ge=0, lt=2**63)
     """Seed of weights, actions, maps and simulations."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = "auto"
     """Where the policy computes: cpu, cuda, cuda:N or mps; auto takes CUDA where there is any."""
     cmd: Literal["train", "dual-train", "eval", "eval-external", "sim"] | None = None
     """What older configurations are for; the subcommand decides what happens."""
@@ -86,3 +87,10 @@ class MettaConfig(Section):
     """What is evaluated during training; None is the training environment."""
     wandb: WandbConfig = WandbConfig()
     """Tracking with Weights & Biases."""
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
+        return value

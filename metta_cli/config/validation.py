@@ -45,25 +45,27 @@ def _config_error(error: ValidationError, settings: Mapping[Key, Setting], prefi
     mistakes = [mistake for mistake in error.errors(include_url=False) if mistake["type"] != _CONSEQUENCE]
     mistake, others = mistakes[0], len(mistakes) - 1
     key = (*prefix, *map(str, mistake["loc"]))
-    reason = mistake["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    reason = "unknown key" if mistake["type"] == "extra_forbidden" else mistake["msg"]
+    reason = reason.removeprefix("Value error, ").removeprefix("Input ").split(", unable to")[0]
     more = f"; {others} more mistake{'s' if others > 1 else ''}" if others else ""
     if mistake["type"] == "missing":
         beside = [setting.origin for other, setting in settings.items() if other[: len(key) - 1] == key[:-1]]
         where = f" ({beside[0]})" if beside else ""
         return ConfigError(f"{dotted(key)} is missing{where}{more}", describe(key) or None)
     if key in settings:
-        setting = settings[key]
-        what = f"{dotted(key)} = {setting.value!r} ({setting.origin}): {reason}"
-    else:
-        what = f"{dotted(key)}: {reason}{_origins_of_names(reason, key, settings)}"
-    return ConfigError(what + more, describe(key) or None)
+        return ConfigError(f"{settings[key]}: {reason}{more}", describe(key) or None)
+    named = _named_settings(reason, key, settings)
+    if not named:
+        return ConfigError(f"{dotted(key)}: {reason}{more}", describe(key) or None)
+    where = "; ".join(map(str, named))
+    return ConfigError(
+        f"{dotted(key)}: {reason} [{where}]{more}",
+        f"change {' or '.join(dotted(setting.key) for setting in named)}",
+    )
 
 
-def _origins_of_names(text: str, section: Key, settings: Mapping[Key, Setting]) -> str:
-    """Return where the keys that a message names were set."""
-    found = []
-    for name in re.findall(r"[a-z_][a-z0-9_.]*", text):
-        setting = settings.get((*section, *name.split(".")))
-        if setting is not None:
-            found.append(f"{name}: {setting.origin}")
-    return f" [{'; '.join(found)}]" if found else ""
+def _named_settings(text: str, section: Key, settings: Mapping[Key, Setting]) -> list[Setting]:
+    """Return the settings of a section that a message names."""
+    names = re.findall(r"[a-z_][a-z0-9_.]*", text)
+    keys = dict.fromkeys((*section, *name.split(".")) for name in names)
+    return [settings[key] for key in keys if key in settings]

@@ -35,8 +35,6 @@ def parse_word(word: str) -> list[Setting]:
     key = key.lstrip("+")
     if not equals or not all(key.split(".")) or key != key.strip():
         raise ConfigError(f"'{word}' is not a setting", "write KEY=VALUE without blanks around the '='")
-    if value == "":
-        raise ConfigError(f"'{word}' has no value", f"write {key}=null to have none")
     return _settings(key, value, word)
 
 
@@ -73,8 +71,13 @@ def option_name(key: str) -> str:
 
 def _settings(key: str, value: str, origin: str) -> list[Setting]:
     """Return what a key and the text of its value set."""
-    is_structured = value[:1] in ("[", "{", '"', "'")
-    node = parse_yaml(value, origin) if is_structured else Node(parse_scalar(value), 1, value)
+    if not value:
+        raise ConfigError(f"{origin} has no value", "give it one, or `null` to have none")
+    try:
+        is_structured = value[0] in "[{\"'"
+        node = parse_yaml(value, origin) if is_structured else Node(parse_scalar(value), 1, value)
+    except ConfigError as error:  # a word has no lines to speak of
+        raise ConfigError(f"{origin}: {error.message.split(': ', 1)[-1]}", error.cure) from None
     parts = flatten(node, tuple(key.split(".")), origin)
     return [replace(part, origin=origin) for part in parts]
 
