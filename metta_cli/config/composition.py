@@ -59,9 +59,10 @@ class Setting:
     def __str__(self) -> str:
         """Return the setting as messages show it."""
         name = dotted(self.key)
-        if self.origin.startswith(f"{name}="):
+        value = str(self.value if self.text is None else self.text)
+        if self.origin == f"{name}={value}":
             return self.origin
-        return f"{name} = {self.value if self.text is None else self.text} ({self.origin})"
+        return f"{name} = {value if value.isprintable() else ascii(value)} ({self.origin})"
 
 
 def flatten(node: Node, key: Key, source: str) -> Iterator[Setting]:
@@ -103,7 +104,8 @@ class Composition:
         """
         if path.resolve() in self._open_files:
             circle = [*self._open_files[self._open_files.index(path.resolve()) :], path]
-            raise ConfigError("`defaults:` go in a circle: " + " -> ".join(map(places.display, circle)))
+            route = " -> ".join(map(places.display, circle))
+            raise ConfigError(f"`defaults:` go in a circle: {route}", "remove one of the entries")
         self._open_files.append(path.resolve())
         content = read_yaml(path)
         entries = dict(content.value)
@@ -228,11 +230,9 @@ def _canonical(setting: Setting) -> list[Setting]:
     setting = replace(setting, key=key)
     fits = isinstance(setting.value, Mapping) or _is_selection(setting)
     if is_section(kind) and not fits and not (setting.value is None and takes_none(kind)):
-        cure = f"set one of its keys: {', '.join(section_keys(kind))}"
-        raise ConfigError(
-            f"{setting}: it is a section, not a value",
-            f"give a name, or {cure}" if key in SELECTORS else cure,
-        )
+        cure = "give a name, or " if key in SELECTORS else ""
+        cure += f"set one of its keys: {', '.join(section_keys(kind))}"
+        raise ConfigError(f"{setting}: it is a section, not a value", cure)
     return [setting]
 
 

@@ -98,7 +98,7 @@ def _belongs_to_settings(name: str) -> bool:
         if key in Settings.model_fields:
             return True
         known = _variables([*setting_names(), *GROUPS, *Settings.model_fields])
-        close = difflib.get_close_matches(name, known, n=2)
+        close = difflib.get_close_matches(name, known, n=2, cutoff=0.8)
         meant = f"did you mean {' or '.join(close)}?" if close else "no key or setting is called like that;"
         cure = f"{meant} METTA_TRAINER__BATCH_SIZE, for example, sets trainer.batch_size"
         raise ConfigError(f"the environment variable {name} sets nothing", cure) from None
