@@ -249,11 +249,10 @@ CRASH_CURE = "MettaGrid crashed: the environment's configuration does something 
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment variables of a worker: same modules, one thread, no chatter of MettaGrid."""
+    """Return the environment variables of a worker: the modules of this process, and one thread."""
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join(sys.path)
     variables.update(dict.fromkeys(LIBRARY_THREADS, "1"))
-    variables.setdefault("METTAGRID_LOG_LEVEL", "WARNING")
     return variables
 
 
