@@ -19,6 +19,7 @@ FEATURES = 128
 CONV_CHANNELS = 64
 ACTION_EMBEDDING = 16
 MIN_ACTION_EMBEDDINGS = 100
+TOKENS_PER_KERNEL = 16
 
 
 class FastNetwork(nn.Module):
@@ -59,7 +60,9 @@ class FastNetwork(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif name != "actor_weight":
-                nn.init.orthogonal_(parameter, gain=2**0.5 if name == "critic_1.weight" else 1.0)
+                nn.init.orthogonal_(parameter, gain=1.0 if name == "value_head.weight" else 2**0.5)
+        # The grid is almost empty: what counts is how many tokens a kernel meets, not how many it could.
+        nn.init.normal_(self.conv1.weight, std=(2 / TOKENS_PER_KERNEL) ** 0.5)
         with torch.no_grad():
             embeddings = self.action_embeddings.weight
             embeddings.mul_(0.1 / embeddings.abs().max())

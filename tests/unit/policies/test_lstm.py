@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from metta_cli.policies.lstm import LSTMWrapper, lstm_scan
 
 

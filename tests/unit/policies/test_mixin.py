@@ -2,10 +2,11 @@ import logging
 
 import pytest
 import torch
-from metta_cli.policies.lstm import LSTMWrapper
-from metta_cli.policies.mixin import PyTorchAgentMixin
 from tensordict import TensorDict
 from torch import nn
+
+from metta_cli.policies.lstm import LSTMWrapper
+from metta_cli.policies.mixin import PyTorchAgentMixin
 
 
 class Agent(PyTorchAgentMixin, LSTMWrapper):

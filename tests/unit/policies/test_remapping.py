@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 import torch
+from tensordict import TensorDict
+
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
-from tensordict import TensorDict
 
 PASSPORT = EnvironmentInterface(
     action_names=("noop", "move_north", "move_south"),
@@ -93,5 +94,5 @@ def test_renumbering_alone_is_a_difference():
     "change", [{"action_names": ("jump",)}, {"observation_height": 7}], ids=["actions", "window"]
 )
 def test_what_cannot_be_matched_is_refused(change):
-    with pytest.raises(ValueError, match="differ in size|none of the actions"):
+    with pytest.raises(ValueError, match=r"differ in size|none of the actions"):
         RemappedPolicy(Recorder(), PASSPORT, dataclasses.replace(PASSPORT, **change))

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
+
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.policies.tokens import EMPTY_LOCATION, GLOBAL_LOCATION, TokenChannels, TokenConv2d
-from torch.nn import functional as F
 
 FEATURES = ("agent:group", "tag", "inv:heart", "vibe")
 INTERFACE = EnvironmentInterface(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from metta_cli.errors import ConfigError
 from metta_cli.training.experience import Experience
 
@@ -69,6 +70,6 @@ def test_observations_are_trimmed_to_the_tokens_in_use():
 
 
 def test_a_batch_that_leaves_segments_half_full_is_refused_with_a_size_that_works():
-    with pytest.raises(ConfigError, match="trainer.batch_size=24") as caught:
+    with pytest.raises(ConfigError, match=r"trainer\.batch_size=24") as caught:
         make(batch_size=28)
     assert "3 x 4 = 12" in caught.value.message
