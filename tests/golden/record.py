@@ -1,4 +1,4 @@
-"""Record the golden numbers (`make golden`): what the shipped formulas give for fixed inputs, and who says so.
+"""Record the golden numbers (`make golden`): what the formulas give for fixed inputs, and who says so.
 
 Prints what changed. Refuses to record from formulas that are not committed, since the recorded commit would
 be a lie. `pufferlib.json` holds the numbers of pufferlib's own kernel; where its compiled one does not load

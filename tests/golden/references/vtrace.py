@@ -14,7 +14,8 @@ def vtrace_error(values, rewards, dones, ratio, *, gamma, gae_lambda, rho_clip, 
     """Return `v_s - V(x_s)` for every `s` but the last of one segment.
 
     Espeholt et al. 2018, equation 1:
-    `v_s = V(x_s) + sum_{t=s}^{s+n-1} gamma^{t-s} (prod_{i=s}^{t-1} c_i) delta_t V`, `c_i` with lambda (remark 2).
+    `v_s = V(x_s) + sum_{t=s}^{s+n-1} gamma^{t-s} (prod_{i=s}^{t-1} c_i) delta_t V`,
+    with lambda in `c_i` (remark 2).
     """
     n = len(values) - 1
     errors = []
@@ -38,8 +39,8 @@ def vtrace_error(values, rewards, dones, ratio, *, gamma, gae_lambda, rho_clip, 
 def gae(values, rewards, dones, *, gamma, gae_lambda):
     """Return the advantage of every step but the last as the mixture of n-step advantages.
 
-    Schulman et al. 2016, equation 16: `(1 - lambda) * (A^(1) + lambda A^(2) + lambda^2 A^(3) + ...)`. The last
-    n-step advantage there is (episode or segment ends) stands for all longer ones and gets their weight.
+    Schulman et al. 2016, equation 16: `(1 - lambda) * (A^(1) + lambda A^(2) + lambda^2 A^(3) + ...)`. The
+    longest one that the episode or the segment allows stands for all longer ones and gets their weight.
     """
     n = len(values) - 1
     advantages = []
