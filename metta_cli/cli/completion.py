@@ -73,11 +73,11 @@ def settings(context: typer.Context, incomplete: str) -> list[str]:
         return [f"{key}={name}" for name in _values(key, value)]
     words = context.params.get("words") or ()
     before = [word for word in words[-2:] if word != "="]
-    if words and (words[-1] == "=" or words[-1] in _VALUES):
+    if words and (words[-1] == "=" or words[-1] in _named_keys()):
         return _values(before[-1] if before else "", incomplete)
     from metta_cli.config.keys import setting_names
 
-    return starting_with(incomplete, (f"{name}=" for name in [*_VALUES, *setting_names()]))
+    return starting_with(incomplete, (f"{name}=" for name in [*_named_keys(), *setting_names()]))
 
 
 def uri_or_settings(context: typer.Context, incomplete: str) -> list[str]:
@@ -88,11 +88,20 @@ def uri_or_settings(context: typer.Context, incomplete: str) -> list[str]:
     return starting_with(incomplete, uris) + found
 
 
-_VALUES = {"env": environments, "policy": policies, "run": runs}
+def _named_keys() -> dict[str, str]:
+    """Return the keys that take the name of a file -> the group of the file."""
+    from metta_cli.config.composition import SELECTORS
+
+    return {".".join(key): group for key, group in SELECTORS.items()}
 
 
 def _values(key: str, incomplete: str) -> list[str]:
-    return _VALUES[key](incomplete) if key in _VALUES else []
+    if key in ("policy", "run"):
+        return (policies if key == "policy" else runs)(incomplete)
+    from metta_cli.config import places
+
+    group = _named_keys().get(key)
+    return starting_with(incomplete, places.names(group)) if group is not None else []
 
 
 def run_directories() -> list[Path]:

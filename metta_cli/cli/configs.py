@@ -50,7 +50,7 @@ def list_command(
         raise UnknownNameError("group", group, places.GROUPS)
     rows = [_describe(name) for name in places.names()]
     rows = [row for row in rows if group in (None, row["group"])]
-    columns = ("group", "name", "description", "file")
+    columns = ("group", "name", "file", "description")
     emit(
         rows,
         columns=columns,
@@ -77,7 +77,9 @@ def copy(
     destination: Annotated[
         Path | None,
         typer.Argument(
-            help="By default its place in the folder `configs` of the working directory.", show_default=False
+            metavar="DESTINATION",
+            help="By default its place in the folder `configs` of the working directory.",
+            show_default=False,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
@@ -145,18 +147,24 @@ def _describe(name: str) -> dict[str, Any]:
     from metta_cli.config import places
     from metta_cli.config.files import read_yaml
 
-    path = find(name)
+    path = places.find_file(name)
     group = places.group_of(path)
     try:
-        description = read_yaml(path).plain().get("description")
+        description = read_yaml(path).plain().get("description") or _first_comment(path)
     except MettaError as error:  # listed all the same: `validate` is for finding out what is wrong
         description = f"broken: {error.message}"
     return {
         "group": group or None,
         "name": name.removeprefix(f"{group}/"),
-        "description": description,
         "file": places.display(path),
+        "description": description,
     }
+
+
+def _first_comment(path: Path) -> str | None:
+    """Return the first line of a file if it is a comment."""
+    line = path.read_text(encoding="utf-8").partition("\n")[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else None
 
 
 def _validated(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +17,10 @@ from metta_cli.cli.options import (
     ProgressOption,
     SeedOption,
     SettingsArgument,
-    given,
     named,
 )
 from metta_cli.cli.output import emit
+from metta_cli.cli.process import prepare_process, resolve
 from metta_cli.cli.words import split_uri
 from metta_cli.errors import UsageError
 
@@ -81,8 +80,6 @@ def evaluate(
 
     The same seed gives the same scores for any number of workers.
     """
-    from metta_cli.config.layers import load_config
-
     if suite is not None and env is not None:
         raise UsageError("--suite and --env exclude each other", "leave one of them out")
     policy_uri, settings = split_uri([*([uri] if uri is not None else []), *(words or [])])
@@ -96,7 +93,8 @@ def evaluate(
         "seed": seed,
         "device": device,
     }
-    resolved = load_config(files=config or [], words=settings, options=given(options), environ=os.environ)
+    prepare_process()
+    resolved = resolve(config or [], settings, options)
     policy_uri = resolved.config.policy_uri
     if policy_uri is None:
         raise UsageError(

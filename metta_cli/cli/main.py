@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 
-def _keep_broken_pipes(command: Callable[..., None]) -> Callable[..., None]:
+def keep_broken_pipes(command: Callable[..., None]) -> Callable[..., None]:
     """Let Typer, which ends silently on any broken pipe, see only those of its own making.
 
     What `output` prints is taken care of there; any other pipe belongs to a worker process.
@@ -46,8 +46,8 @@ def _keep_broken_pipes(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-app.command("train", epilog=train.EPILOG)(_keep_broken_pipes(train.train))
-app.command("eval", epilog=evaluate.EPILOG)(_keep_broken_pipes(evaluate.evaluate))
+app.command("train", epilog=train.EPILOG)(keep_broken_pipes(train.train))
+app.command("eval", epilog=evaluate.EPILOG)(keep_broken_pipes(evaluate.evaluate))
 app.command("plot")(plot.plot)
 app.add_typer(configs.app, name="configs")
 app.add_typer(plugins.app, name="plugins")
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Taken out here, so that it may stand anywhere: one adds it behind the command that has just failed.
-    debug = "--debug" in words or os.environ.get("METTA_DEBUG", "0") not in ("", "0")
+    debug = "--debug" in words or os.environ.get("METTA_DEBUG", "").lower() in ("1", "true", "yes", "on")
     words = [word for word in words if word != "--debug"]
     try:
         sys.exit(app(args=words, prog_name="metta", standalone_mode=False))

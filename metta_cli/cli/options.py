@@ -91,8 +91,3 @@ ProgressOption = Annotated[
         help="Live display, lines, or nothing; auto is rich on a terminal, else plain.",
     ),
 ]
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration keys that an option was given for."""
-    return {key: value for key, value in options.items() if value is not None}

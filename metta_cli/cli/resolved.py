@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metta_cli.cli.output import emit
+from metta_cli.cli.output import emit, table
 
 if TYPE_CHECKING:
     from metta_cli.config.layers import ResolvedConfig
 
 _ORIGIN_COLUMN = 56
+_MAX_VALUE_LENGTH = 40  # of the table only; the other formats have all of it
 
 
 def emit_config(resolved: ResolvedConfig, format_name: str | None, output: str | None) -> None:
     """Print a configuration; as YAML it can be given to `--config` again."""
+    from metta_cli.config.layers import ALREADY_MERGED
+
+    rows = [{"key": key, "value": value, "origin": origin} for key, value, origin in resolved.explain()]
     data = resolved.config.model_dump(mode="json")
-    rows = [
-        {"key": key, "value": value, "origin": origin_of(key, resolved.origins)}
-        for key, value in leaves(data)
-    ]
+    columns = ("key", "value", "origin")
     emit(
         rows,
-        columns=("key", "value", "origin"),
+        columns=columns,
         format_name=format_name,
         destination=output,
-        data={"config": data, "origins": {row["key"]: row["origin"] for row in rows}},
-        yaml=annotated_yaml(data, resolved.origins),
+        data={"config": data, "origins": dict(resolved.origins)},
+        text=table([{**row, "value": _short(_inline(row["value"]))} for row in rows], columns),
+        yaml=annotated_yaml(
+            {key: value for key, value in data.items() if key not in ALREADY_MERGED}, resolved.origins
+        ),
     )
-
-
-def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of everything that is no non-empty mapping."""
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def origin_of(key: str, origins: Mapping[str, str]) -> str:
-    """Return where a value is from; a value within one that was set as a whole is from there too."""
-    while key not in origins and "." in key:
-        key = key.rpartition(".")[0]
-    return origins.get(key, "")
 
 
 def annotated_yaml(data: Mapping[str, Any], origins: Mapping[str, str], path: tuple[str, ...] = ()) -> str:
@@ -55,10 +43,13 @@ def annotated_yaml(data: Mapping[str, Any], origins: Mapping[str, str], path: tu
         if isinstance(value, Mapping) and value:
             lines += [name, annotated_yaml(value, origins, (*path, key))]
         else:
-            origin = origin_of(".".join((*path, key)), origins)
             line = f"{name} {_inline(value)}"
-            lines.append(f"{line:<{_ORIGIN_COLUMN}} # {origin}" if origin else line)
+            lines.append(f"{line:<{_ORIGIN_COLUMN}} # {' '.join(origins['.'.join((*path, key))].split())}")
     return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[: _MAX_VALUE_LENGTH - 3]}..."
 
 
 def _inline(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +17,10 @@ from metta_cli.cli.options import (
     ProgressOption,
     SeedOption,
     SettingsArgument,
-    given,
     named,
 )
 from metta_cli.cli.output import emit
+from metta_cli.cli.process import prepare_process, resolve
 from metta_cli.cli.resolved import emit_config
 from metta_cli.cli.words import require_settings
 
@@ -72,11 +71,10 @@ def train(
 ) -> None:
     """Train a policy.
 
-    Values come from, each over the ones before: what metta ships, your user file, METTA_* variables,
-    --config files, KEY=VALUE settings, options.
+    Values come from, each over the ones before: what metta ships, your user file, --config files,
+    METTA_* variables, KEY=VALUE settings, options.
     """
-    from metta_cli.config.layers import load_config
-
+    prepare_process()
     options = {
         "run": run,
         "env": env,
@@ -87,9 +85,7 @@ def train(
         "trainer.num_workers": num_workers,
         "data_dir": data_dir,
     }
-    resolved = load_config(
-        files=config or [], words=require_settings(words or []), options=given(options), environ=os.environ
-    )
+    resolved = resolve(config or [], require_settings(words or []), options)
     if print_config:
         emit_config(resolved, format_name, output)
         return

@@ -1,0 +1,58 @@
+"""What a command that computes does first: log messages, threads, configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from metta_cli.cli.output import note
+
+if TYPE_CHECKING:
+    from metta_cli.config.layers import ResolvedConfig
+
+LOGGERS = ("metta_cli", "metta_plugins")
+
+
+class StderrHandler(logging.Handler):
+    """Sends messages to whatever stderr is at the time: a live display puts itself in between."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message, with its level unless that is INFO."""
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        note(prefix + self.format(record))
+
+
+def prepare_process() -> None:
+    """Show our log messages from METTA_LOG_LEVEL on, and choose how threads wait before torch is imported.
+
+    Raises:
+        ConfigError: a METTA_* variable has a value that it cannot have.
+    """
+    from metta_cli.config.settings import read_settings
+    from metta_cli.runs.machine import use_passive_threads
+
+    level = read_settings().log_level
+    handler = StderrHandler()
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = [handler]
+        logger.propagate = False
+    use_passive_threads(os.environ)
+
+
+def resolve(files: Sequence[str], words: Sequence[str], options: Mapping[str, Any]) -> ResolvedConfig:
+    """Return the configuration of a command on this machine.
+
+    Raises:
+        MettaError: see `metta_cli.config.layers.load_config`.
+    """
+    from metta_cli.config.layers import load_config
+
+    inputs: dict[str, Any] = {"files": files, "words": words, "options": options, "environ": os.environ}
+    resolved = load_config(**inputs)  # a mistake is told before torch is imported, which takes seconds
+    from metta_cli.runs.machine import available_devices
+
+    return load_config(**inputs, cuda_available=True) if "cuda" in available_devices() else resolved

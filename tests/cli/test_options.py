@@ -1,0 +1,41 @@
+"""Every command with its options: a new one is a decision, and this file is where it is taken."""
+
+import typer.main
+
+from metta_cli.cli.main import app
+
+COMMANDS = {
+    "": "--version --debug --install-completion --show-completion --help -h",
+    "train": "KEY=VALUE --config --run --env --policy --seed --device --total-timesteps --num-workers"
+    " --data-dir --resume --no-resume --progress --print-config --format --output -o --help -h",
+    "eval": "URI KEY=VALUE --suite --env --episodes --seed --workers --device --config --output-dir"
+    " --save-replays --baselines --no-baselines --progress --format --output -o --help -h",
+    "plot": "RUN --output -o --help -h",
+    "configs": "--help -h",
+    "configs list": "GROUP --format --output -o --help -h",
+    "configs show": "NAME --output -o --help -h",
+    "configs copy": "NAME DESTINATION --force --help -h",
+    "configs validate": "NAME --format --output -o --help -h",
+    "plugins": "--help -h",
+    "plugins list": "--check --format --output -o --help -h",
+}
+
+
+def described(command, context):
+    found = set()
+    for parameter in command.get_params(context):
+        is_option = parameter.opts[0].startswith("-")
+        found |= {*parameter.opts, *parameter.secondary_opts} if is_option else {parameter.metavar}
+    return found
+
+
+def commands(word, command, parent=None):
+    context = command.make_context(word, [], parent, resilient_parsing=True)
+    yield context.command_path.removeprefix("metta").strip(), described(command, context)
+    for child_word, child in getattr(command, "commands", {}).items():
+        yield from commands(child_word, child, context)
+
+
+def test_the_options_are_those_that_were_decided_on():
+    found = dict(commands("metta", typer.main.get_command(app)))
+    assert found == {name: set(options.split()) for name, options in COMMANDS.items()}
