@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,10 +14,10 @@ import typer
 
 from metta_cli import __version__
 from metta_cli.cli import configs, evaluate, plot, plugins, train
-from metta_cli.cli.output import note, print_error, write
+from metta_cli.cli.output import note, print_error, print_hint, write
 from metta_cli.errors import MettaError, UsageError
 
-INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT
+SIGNAL_EXIT_CODES = 128  # and the number of the signal
 
 # "No such command", "No such option", ... have no public class: they are siblings of Typer's public
 # BadParameter, and this is their common parent.
@@ -96,11 +97,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(app(args=words, prog_name="metta", standalone_mode=False))
     except typer.Abort:  # how some versions of Typer report Ctrl-C; others return 130
-        sys.exit(INTERRUPTED_EXIT_CODE)
+        sys.exit(SIGNAL_EXIT_CODES + signal.SIGINT)
     except MettaError as error:
         if debug:
             note(traceback.format_exc().rstrip())
-        print_error(error.message, error.cure)
+        if error.exit_code > SIGNAL_EXIT_CODES:  # stopped on request, which is no error
+            note(error.message)
+            print_hint(error.cure)
+        else:
+            print_error(error.message, error.cure)
         sys.exit(error.exit_code)
     except _TyperUsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "metta"

@@ -79,8 +79,13 @@ def note(text: str) -> None:
 def print_error(message: str, cure: str | None = None) -> None:
     """Say on stderr what is wrong and, in a second line, what to do about it."""
     note(f"{_styled('error:', '1;31')} {message}")
-    if cure is not None:
-        note(f"{_styled('hint:', '1;36')} {cure}")
+    print_hint(cure)
+
+
+def print_hint(hint: str | None) -> None:
+    """Say on stderr what to do next."""
+    if hint is not None:
+        note(f"{_styled('hint:', '1;36')} {hint}")
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:

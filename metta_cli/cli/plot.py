@@ -9,6 +9,7 @@ import typer
 
 from metta_cli.cli import completion
 from metta_cli.cli.output import write
+from metta_cli.cli.process import prepare_process
 from metta_cli.errors import NotFoundError, suggestion
 
 
@@ -35,6 +36,7 @@ def plot(
 ) -> None:
     """Draw the learning curve of a run, and print where the picture is."""
     run_dir = find_run(run)
+    prepare_process()
     from metta_cli.runs.curves import plot_run
 
     write(str(plot_run(run_dir, output)))

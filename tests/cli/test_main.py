@@ -8,6 +8,7 @@ import pytest
 
 from metta_cli import __version__, errors
 from metta_cli.cli import main as main_module
+from metta_cli.runs.signals import Interrupted
 
 
 @pytest.fixture
@@ -85,6 +86,14 @@ def test_ctrl_c_ends_with_130_and_no_traceback(metta, failing):
     outcome = metta("fail")
     assert outcome.code == 130
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(("number", "name"), [(2, "SIGINT"), (15, "SIGTERM")])
+def test_a_run_that_was_stopped_is_no_error_and_ends_as_shells_expect(metta, failing, number, name):
+    failing.append(Interrupted(number, "metta train run=x"))
+    outcome = metta("fail")
+    assert outcome.code == 128 + number
+    assert outcome.err == f"stopped by {name}\nhint: metta train run=x\n"
 
 
 def test_a_broken_pipe_to_a_worker_is_not_taken_for_a_closed_stdout(failing):
