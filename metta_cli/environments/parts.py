@@ -52,6 +52,8 @@ TEAM_NAMES = ("red", "blue", "green", "yellow", "purple", "orange")
 """Teams in the order of their ids; MettaGrid knows no seventh name."""
 LASER_VIBE = "laser"
 """Who shows this vibe shoots where it would otherwise walk."""
+VIBES = ("default", LASER_VIBE)
+"""All vibes, in the order of their indices."""
 SYMBOLS = {
     "wall": "\u2b1b",
     "block": "\U0001f4e6",
@@ -195,7 +197,7 @@ def team_agents(
 
 
 def _vibes() -> list[Vibe]:
-    return [Vibe("\U0001f610", "default"), Vibe("\U0001f52b", LASER_VIBE)]
+    return [Vibe(symbol, name) for symbol, name in zip("\U0001f610\U0001f52b", VIBES, strict=True)]
 
 
 def _frozen() -> AnyFilter:
