@@ -33,8 +33,8 @@ def compute_advantage(
     with 0 in place of `advantages[T - 1]`: the last column has no successor and is left as it was passed.
     Column 0 of `rewards` and `dones` belongs to the segment before and has no influence. With ratio 1 and
     clips of at least 1 this is GAE. It is IMPALA's policy-gradient advantage only if `gae_lambda` is 1 and
-    both clips are equal. No gradient flows, into the ratio or anything else. A step that ended by
-    truncation needs `bootstrap_rewards` first; otherwise it counts as a terminal state.
+    both clips are equal. No gradient flows, into the ratio or anything else. An episode that was cut by time
+    counts as ended for good, unless `gamma * V(last observation)` was added to its last reward.
 
     Source: Espeholt et al. 2018, equation 1 and remark 2, https://arxiv.org/abs/1802.01561, on the reward
         alignment of PufferLib's `compute_puff_advantage`, which gives the same numbers.
@@ -75,31 +75,6 @@ def compute_advantage(
     decays = gamma * gae_lambda * ratio[:, :-1].clamp(max=vtrace_c_clip) * alive
     advantages[:, :-1] = _discounted_sums(weighted_errors, decays)
     return advantages.to(device)
-
-
-def bootstrap_rewards(rewards: Tensor, truncations: Tensor, final_values: Tensor, gamma: float) -> Tensor:
-    """Return rewards in which a truncated episode is paid its expected rest, `gamma * V(final)`.
-
-    Being cut off is not an end of the game: without this the critic learns that time itself is dangerous.
-    `compute_advantage` on the result, with the truncated steps marked in `dones`, bootstraps from the last
-    observation of the episode and still cuts the trace there.
-
-    Source: Pardo et al. 2018, "Time Limits in Reinforcement Learning", https://arxiv.org/abs/1712.00378.
-
-    Args:
-        rewards: `[S, T]` in the alignment of `compute_advantage`.
-        truncations: `[S, T]` bool; true where the reward is the last of an episode that was cut by time.
-        final_values: `[S, T]` value of the last observation of that episode; ignored elsewhere.
-        gamma: discount per agent step.
-
-    Returns:
-        `[S, T]` new tensor.
-
-    Raises:
-        ValueError: if the shapes differ.
-    """
-    expect_shape(rewards.shape, truncations=truncations, final_values=final_values)
-    return torch.where(truncations.bool(), rewards + gamma * final_values, rewards)
 
 
 def _discounted_sums(errors: Tensor, decays: Tensor) -> Tensor:

@@ -99,13 +99,6 @@ MUTATIONS = [
     ),
     Mutation(ADVANTAGES, "rewards not checked", "        rewards=rewards,\n", ""),
     Mutation(
-        ADVANTAGES, "truncation pays everywhere", "torch.where(truncations.bool(), ", "torch.where(True, "
-    ),
-    Mutation(
-        ADVANTAGES, "truncation pays undiscounted", "rewards + gamma * final_values", "rewards + final_values"
-    ),
-    Mutation(ADVANTAGES, "truncation replaces the reward", "rewards + gamma * final", "gamma * final"),
-    Mutation(
         LOSSES,
         "sign of the policy loss",
         "torch.maximum(-advantages * ratio, -",

@@ -9,7 +9,7 @@ import torch
 from cases import ADVANTAGE_PARAMETERS, assert_close, experience
 from references import vtrace
 
-from metta_cli.algorithms.advantages import bootstrap_rewards, compute_advantage
+from metta_cli.algorithms.advantages import compute_advantage
 
 UNTOUCHED = 7.0  # what the last column of every buffer holds before
 
@@ -194,19 +194,11 @@ def test_tensor_of_another_shape_is_named(odd_one):
         compute_advantage(*tensors.values(), 0.9, 0.8, 1.0, 1.0, "cpu")
 
 
-def test_truncated_episode_is_paid_its_expected_rest_and_a_finished_one_is_not():
-    rewards = torch.tensor([[1.0, 2.0, 3.0]])
-    truncations = torch.tensor([[False, True, False]])
-    final_values = torch.tensor([[50.0, 10.0, 70.0]])
-    assert_close(bootstrap_rewards(rewards, truncations, final_values, 0.9), [[1.0, 11.0, 3.0]])
-    assert_close(rewards, [[1.0, 2.0, 3.0]])
-
-
 def test_exact_critic_has_no_advantage_where_an_endless_game_is_cut():
     # One reward per step for ever is worth 1 / (1 - 0.9) = 10, also at the step where the clock ran out.
     values, rewards = torch.full((1, 8), 10.0), torch.ones(1, 8)
     truncations = torch.tensor([[0, 0, 0, 1, 0, 0, 0, 0]]).bool()
-    paid = bootstrap_rewards(rewards, truncations, values, 0.9)
+    paid = rewards + 0.9 * values * truncations
     ones = torch.ones(1, 8)
     assert_close(advantage(values, paid, truncations, ones)[:, :-1], torch.zeros(1, 7))
     assert advantage(values, rewards, truncations, ones)[0, 2] < -5
