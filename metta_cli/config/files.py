@@ -121,6 +121,23 @@ def parse_scalar(text: str) -> Any:
     return text
 
 
+def dump_yaml(data: Any) -> str:
+    """Return plain data as YAML that `parse_yaml` reads back to the same."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that YAML 1.2 would take for something else, such as `1e3`."""
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = None if isinstance(parse_scalar(text), str) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 class _Builder:
     """Builds nodes from the parser's events, counting as it goes."""
 

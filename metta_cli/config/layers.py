@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from metta_cli.config import places
 from metta_cli.config.composition import Composition, Setting
+from metta_cli.config.files import dump_yaml
 from metta_cli.config.keys import Key, dotted
 from metta_cli.config.schema import MettaConfig
 from metta_cli.config.validation import validate
@@ -49,7 +48,7 @@ class ResolvedConfig:
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `load_config` reads back to the same values."""
         data = self.config.model_dump(mode="json", exclude=ALREADY_MERGED)
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        return dump_yaml(data)
 
     def explain(self) -> list[tuple[str, Any, str]]:
         """Return key, value and origin of every value, in the order of the schema."""

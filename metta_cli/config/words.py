@@ -75,7 +75,7 @@ def _settings(key: str, value: str, origin: str) -> list[Setting]:
         raise ConfigError(f"{origin} has no value", "give it one, or `null` to have none")
     try:
         is_structured = value[0] in "[{\"'"
-        node = parse_yaml(value, origin) if is_structured else Node(parse_scalar(value), 1, value)
+        node = parse_yaml(value, "value") if is_structured else Node(parse_scalar(value), 1, value)
     except ConfigError as error:  # a word has no lines to speak of
         raise ConfigError(f"{origin}: {error.message.split(': ', 1)[-1]}", error.cure) from None
     parts = flatten(node, tuple(key.split(".")), origin)

@@ -1,0 +1,113 @@
+"""Every configuration file that ships with metta can be used, and says what the documents promise."""
+
+from pathlib import Path
+
+import pytest
+
+from metta_cli.config import places
+from metta_cli.config.catalogue import environment_names, find_environment, find_suite, suite_names
+from metta_cli.config.files import read_yaml
+from metta_cli.config.layers import load_config
+from metta_cli.config.trainer import unsupported_settings
+from metta_cli.environments.builders import BUILDERS
+from metta_cli.extensions import POLICIES, plugin_names
+
+SHIPPED = sorted(places.shipped_configs().rglob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_file_is_in_a_group_or_at_the_top():
+    groups = {path.relative_to(places.shipped_configs()).parts[0] for path in SHIPPED}
+    assert groups - {"common.yaml", "demo.yaml"} == set(places.GROUPS)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[places.display(path) for path in SHIPPED])
+def test_file_loads_and_asks_for_nothing_that_this_version_cannot_do(path):
+    config = load_config(files=[str(path)]).config
+    assert unsupported_settings(config.trainer) == []
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[places.display(path) for path in SHIPPED])
+def test_file_says_in_its_first_line_what_it_is(path):
+    first = path.read_text().partition("\n")[0]
+    assert first.startswith(("# ", "description: "))
+
+
+def test_the_catalogue_is_the_documented_one():
+    assert environment_names() == [
+        "arena/basic_2x4",
+        "arena/basic_2x8",
+        "arena/basic_4x4",
+        "arena/combat_2x4",
+        "arena/combat_2x8",
+        "arena/combat_4x4",
+        "laser_tag",
+        "memory/memory_one_apple",
+        "navigation/intermediate",
+        "navigation/simple",
+        "navigation/terrain_large",
+        "navigation/terrain_medium",
+        "navigation/terrain_small",
+    ]
+
+
+@pytest.mark.parametrize("name", environment_names())
+def test_environment_has_a_builder_and_a_description(name):
+    spec = find_environment(name)
+    assert (spec.name, spec.builder in BUILDERS, spec.description != "") == (name, True, True)
+
+
+def test_the_suites_are_the_documented_ones():
+    assert set(suite_names()) == {
+        "all",
+        "full_eval",
+        "laser_tag",
+        "memory",
+        "navigation",
+        "navigation_single",
+    }
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_suite_is_called_like_its_file_and_its_environments_exist(name):
+    suite = find_suite(name)
+    assert suite.name == name
+    for simulation, config in suite.simulations.items():
+        category, _, rest = simulation.partition("/")
+        assert rest, f"{simulation} has no category"
+        assert find_environment(config.env).name.partition("/")[0] == category
+
+
+def test_the_full_evaluation_has_everything_once():
+    simulations = find_suite("full_eval").simulations.values()
+    assert sorted(simulation.env for simulation in simulations) == environment_names()
+
+
+def test_suites_of_the_documents_have_their_environments():
+    assert list(find_suite("laser_tag").simulations) == ["laser_tag/simple"]
+    assert list(find_suite("navigation").simulations) == [
+        "navigation/terrain_small",
+        "navigation/terrain_medium",
+        "navigation/terrain_large",
+    ]
+
+
+def test_the_default_policy_is_a_plugin():
+    assert load_config().config.policy.name in plugin_names(POLICIES)
+
+
+@pytest.mark.parametrize("name", ["common", "trainer/trainer", "policy/fast", "wandb/off"])
+def test_what_every_configuration_includes_leaves_the_sizes_to_the_hardware(name):
+    def keys(node, prefix=()):
+        if not isinstance(node.value, dict):
+            return {prefix}
+        return {key for part, inner in node.value.items() for key in keys(inner, (*prefix, part))}
+
+    package = ("trainer",) if name == "trainer/trainer" else ()
+    included = keys(read_yaml(places.find_file(name)), package)
+    for hardware in places.names("hardware"):
+        assert not included & keys(read_yaml(places.find_file(f"hardware/{hardware}")))
