@@ -5,7 +5,7 @@ from metta_cli.evaluation.episodes import MAX_SLOTS, environment_seed, num_slots
 
 @pytest.mark.parametrize(
     ("num_episodes", "slots"),
-    [(1, 1), (10, 10), (32, 32), (33, 17), (64, 32), (65, 22), (100, 25), (1000, 32)],
+    [(1, 1), (10, 10), (32, 32), (33, 17), (64, 32), (65, 22), (100, 25)],
 )
 def test_slots_are_few_and_the_rounds_even(num_episodes, slots):
     assert num_slots(num_episodes) == slots
