@@ -14,11 +14,11 @@ from mettagrid.mapgen.mapgen import MapGen
 from mettagrid.mapgen.scene import SceneConfig
 from mettagrid.mapgen.scenes.mean_distance import MeanDistance
 from mettagrid.mapgen.scenes.random import Random
-from mettagrid.mapgen.scenes.varied_terrain import VariedTerrain
 from pydantic import Field, model_validator
 
 from metta_cli.environments import parts
 from metta_cli.environments.game import BORDER_CELLS, Game
+from metta_cli.environments.terrain import QuickTerrain
 
 
 class Navigation(Game):
@@ -118,7 +118,7 @@ class Terrain(Navigation):
     def build(self) -> MettaGridConfig:
         """Return a new configuration of the game."""
         # The generator writes its own altars as "hub", whatever it is asked for.
-        room = VariedTerrain.Config(style=self.style, agents=1, objects={"hub": self.altars})
+        room = QuickTerrain.Config(style=self.style, agents=1, objects={"hub": self.altars})
         rooms = self.rooms(room, size=self.size, count=self.num_agents)
         return self.navigate(rooms, num_agents=self.num_agents, altar_map_name="hub")
 
