@@ -22,8 +22,10 @@ MAX_BYTES = 256
 class TokenChannels(nn.Module):
     """Assign every token a channel and an input value, by name.
 
-    Each feature is one channel with the input `value / scale`, except `tag`: its value is the name of
-    a thing and no amount, so each tag has a channel of its own with the input 1.
+    Each feature is one channel with the input `value / scale`, with two exceptions. The value of `tag` is
+    the name of a thing and no amount, so each tag has a channel of its own with the input 1. Amounts of
+    resources (`inv:*`) reach 255 but are mostly 0, 1 or 2, and one more matters most where there are few:
+    their input is `log2(1 + value)`.
 
     Args:
         interface: names and scales of the features and tags.
@@ -31,7 +33,7 @@ class TokenChannels(nn.Module):
 
     channel_of_feature: Tensor
     channel_of_tag: Tensor
-    scale: Tensor
+    inputs: Tensor
 
     def __init__(self, interface: EnvironmentInterface) -> None:
         super().__init__()
@@ -42,24 +44,29 @@ class TokenChannels(nn.Module):
 
         channel_of_feature = torch.full((MAX_BYTES,), -1, dtype=torch.int32)
         scale = torch.ones(MAX_BYTES)
+        is_amount = torch.zeros(MAX_BYTES, dtype=torch.bool)
         for feature, name in enumerate(features):
             channel_of_feature[feature] = index.get(name, -1)
             scale[feature] = interface.feature_scales[feature]
+            is_amount[feature] = name.startswith("inv:")
         channel_of_tag = torch.full((MAX_BYTES,), -1, dtype=torch.int32)
         for tag, name in enumerate(interface.tag_names):
             channel_of_tag[tag] = index[f"tag:{name}"]
         self.tag_feature = features.index("tag") if "tag" in features else -1
         self.register_buffer("channel_of_feature", channel_of_feature, persistent=False)
         self.register_buffer("channel_of_tag", channel_of_tag, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        amounts = torch.arange(MAX_BYTES, dtype=torch.float32)
+        inputs = torch.where(is_amount[:, None], torch.log2(1 + amounts), amounts / scale[:, None])
+        if self.tag_feature >= 0:
+            inputs[self.tag_feature] = 1.0
+        self.register_buffer("inputs", inputs, persistent=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return the channel int32 `[B, K]` (-1: unknown) and input float `[B, K]` of tokens `[B, K, 3]`."""
         feature, value = tokens[..., 1].int(), tokens[..., 2].int()
         is_tag = feature == self.tag_feature
         channel = torch.where(is_tag, self.channel_of_tag[value], self.channel_of_feature[feature])
-        inputs = value / self.scale[feature]
-        return channel, inputs.masked_fill_(is_tag, 1.0)
+        return channel, self.inputs[feature, value]
 
 
 class TokenConv2d(nn.Module):

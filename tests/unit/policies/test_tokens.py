@@ -1,5 +1,7 @@
 """The sparse first layer against torch's dense convolution on a grid that is really built."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -43,6 +45,8 @@ def dense_grid(tokens: torch.Tensor, names: tuple[str, ...], height: int, width:
                 continue
             y, x = (height // 2, width // 2) if location == GLOBAL_LOCATION else divmod(location, 16)
             name, amount = FEATURES[feature], value / INTERFACE.feature_scales[feature]
+            if name == "inv:heart":
+                amount = math.log2(1 + value)
             if name == "tag":
                 name, amount = f"tag:{INTERFACE.tag_names[value]}", 1.0
             grid[row, names.index(name), y, x] += amount
@@ -71,11 +75,11 @@ def test_sparse_convolution_and_its_gradient_equal_the_dense_ones(kernel, stride
     torch.testing.assert_close(convolution.weight.grad, weight.grad, rtol=1e-5, atol=1e-4)
 
 
-def test_a_tag_is_a_channel_and_its_number_no_amount():
+def test_tags_are_channels_and_amounts_of_resources_are_logarithmic():
     channels = TokenChannels(INTERFACE)
-    channel, inputs = channels(torch.tensor([[[0x55, 1, 1], [0x55, 2, 2]]], dtype=torch.uint8))
-    assert [channels.names[index] for index in channel[0]] == ["tag:type:wall", "inv:heart"]
-    assert inputs.tolist() == [[1.0, 0.5]]
+    channel, inputs = channels(torch.tensor([[[0x55, 1, 1], [0x55, 2, 3], [0x55, 0, 5]]], dtype=torch.uint8))
+    assert [channels.names[index] for index in channel[0]] == ["tag:type:wall", "inv:heart", "agent:group"]
+    assert inputs.tolist() == [[1.0, 2.0, 0.5]]
 
 
 def test_unknown_features_and_tags_count_nothing():
