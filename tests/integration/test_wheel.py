@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -79,5 +80,7 @@ def test_the_installed_command_finds_the_shipped_configs_and_plugins(metta: Path
 
 @pytest.mark.slow
 def test_the_installed_command_evaluates_the_full_suite(metta: Path, tmp_path: Path) -> None:
-    result = run(metta, "eval random --suite full_eval --episodes 2", tmp_path)
-    assert "navigation/simple" in result.stdout
+    result = run(metta, "eval random --suite full_eval --episodes 2 --format json", tmp_path)
+    simulations = json.loads(result.stdout)["simulations"]
+    assert len(simulations) > 10
+    assert all(simulation["num_episodes"] == 2 for simulation in simulations.values())
