@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -114,6 +115,7 @@ class RunDirectory:
             descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._acquire(descriptor)
+            _let_forks_forget_locks()
             _locks.add(descriptor)
             yield
         finally:
@@ -137,14 +139,16 @@ class RunDirectory:
 _locks: set[int] = set()
 
 
-def _forget_locks() -> None:
+@functools.cache
+def _let_forks_forget_locks() -> None:
     """A forked worker that outlives a killed parent must not keep the run locked."""
+    os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _forget_locks() -> None:
     for descriptor in _locks:
         os.close(descriptor)
     _locks.clear()
-
-
-os.register_at_fork(after_in_child=_forget_locks)
 
 
 @dataclass(frozen=True)
