@@ -42,7 +42,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Train a policy on navigation/simple, then compare it with random and scripted play
 	$(BIN)/metta train --config demo --run demo
-	$(BIN)/metta eval train_dir/demo --env navigation/simple
+	$(BIN)/metta eval train_dir/demo --env navigation/simple --episodes 100
 
 test: lint types ## Lint, types, and every test that is neither slow nor in need of a GPU
 	$(PYTEST) $(DISTRIBUTED) -q

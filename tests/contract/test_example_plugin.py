@@ -64,9 +64,12 @@ def test_the_example_keeps_the_contract_that_its_own_tests_inherit(environment: 
 def test_the_example_is_trained_and_evaluated_like_a_built_in_policy(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    train = "train env=navigation/simple policy=token_bag policy.args.hidden_size=16 run=bag trainer.num_workers=0"
-    sizes = "trainer.total_timesteps=1 trainer.batch_size=1024 trainer.minibatch_size=512 --progress none"
-    result = metta(f"{train} {sizes} --format json", environment, tmp_path)
+    words = """
+        train env=navigation/simple policy=token_bag policy.args.hidden_size=16 run=bag --progress none
+        trainer.total_timesteps=1 trainer.batch_size=1024 trainer.minibatch_size=512 trainer.num_workers=0
+        --format json
+    """
+    result = metta(words, environment, tmp_path)
     assert result["epoch"] == 1
     assert result["agent_steps"] == 1024
 
