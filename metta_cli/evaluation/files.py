@@ -7,12 +7,15 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from metta_cli.artifacts.atomic import make_directory, storage_errors, write_file
+from metta_cli.errors import StorageError
 from metta_cli.evaluation.results import SuiteResult
 
 
@@ -33,11 +36,20 @@ def prepare_directory(directory: Path) -> None:
     Raises:
         StorageError: if it cannot.
     """
-    make_directory(directory)
     probe = directory / f".probe-{os.getpid()}"
-    with storage_errors(directory):
+    with _output_errors(), storage_errors(directory):
+        make_directory(directory)
         probe.write_bytes(b"can this be written?")
         probe.unlink()
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    """Name the option that mends it."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError(error.message, "free some space, or choose another --output-dir") from error
 
 
 def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
@@ -56,12 +68,13 @@ def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
     Raises:
         StorageError: if the place cannot be written.
     """
-    make_directory(directory)
     path = directory / "evaluation_results.yaml"
     summary = yaml.safe_dump(result.to_json(with_episodes=False), sort_keys=False, allow_unicode=True)
-    write_file(path.with_suffix(".json"), json.dumps(result.to_json(), indent=1) + "\n")
-    write_file(path.with_suffix(".csv"), to_csv(result))
-    write_file(path, summary)
+    with _output_errors():
+        make_directory(directory)
+        write_file(path.with_suffix(".json"), json.dumps(result.to_json(), indent=1) + "\n")
+        write_file(path.with_suffix(".csv"), to_csv(result))
+        write_file(path, summary)
     return replace(result, saved_to=str(path))
 
 
