@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.policies.registry import create_policy
 from metta_cli.training.optimizers import create_optimizer
 from metta_cli.training.trainer import Trainer
-
 from tests.learning.toys import CueTask
 
 pytestmark = pytest.mark.slow

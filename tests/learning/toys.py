@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.environments.simulator import FinishedEpisode
 
