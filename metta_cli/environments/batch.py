@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
+from metta_cli.environments.scripted import ScriptedPlayer
 from metta_cli.environments.seeds import EpisodeSeeds
 from metta_cli.environments.simulator import CompiledGame, FinishedEpisode, Simulator
 from metta_cli.environments.slab import Slab, SlabLayout
@@ -25,6 +26,8 @@ class BatchTask:
 
     Attributes:
         name: canonical name of the environment, for messages.
+        builder: which builder made it; the scripted baseline plays by it.
+        action_names: flat action index -> name.
         config: MettaGrid's configuration, checked; the process that runs the task may change it.
         layout: of the slab of all environments.
         worker: index of the process.
@@ -35,6 +38,8 @@ class BatchTask:
     """
 
     name: str
+    builder: str
+    action_names: tuple[str, ...]
     config: MettaGridConfig
     layout: SlabLayout
     worker: int
@@ -57,6 +62,7 @@ class SimulatorBatch:
         self._slab = slab
         self._game = CompiledGame(task.config, keep_maps=task.map_pool_size > 0)
         self._simulators = [Simulator(self._game, slab, slot) for slot in task.slots]
+        self._players: dict[int, ScriptedPlayer] = {}
         self._seeds = EpisodeSeeds(0, task.map_pool_size)
         self._cuts: dict[int, list[Simulator]] = {}
         self._num_steps = 0
@@ -77,15 +83,14 @@ class SimulatorBatch:
         self._seeds = EpisodeSeeds(seed, self._task.map_pool_size)
         self._num_steps = 0
         self._cuts = self._draw_cuts()
-        for simulator in self._simulators:
-            self._active_slot[0] = simulator.slot
-            self._slab.episodes[simulator.slot] = first_episode + simulator.slot
-            self._slab.episode_starts[simulator.slot] = 0
-            try:
-                simulator.start(first_episode + simulator.slot, self._seeds)
-            except Exception as error:
-                raise self._failure(error) from error
-        self._propose_actions()
+        try:
+            for simulator in self._simulators:
+                self._start(simulator, first_episode + simulator.slot)
+            self._propose_actions()
+        except MettaError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
         return []
 
     def step(self) -> list[FinishedEpisode]:
@@ -102,18 +107,30 @@ class SimulatorBatch:
         self._truncations.fill(False)
         self._num_steps += 1
         active_slot = self._active_slot
+        finished: list[FinishedEpisode] = []
         try:
             for simulator in self._simulators:
                 active_slot[0] = simulator.slot
                 simulator.step()
             cut = self._cut_episodes() if self._cuts else []
-            finished: list[FinishedEpisode] = []
             if self._terminals.any() or self._truncations.any():
                 finished = self._renew_episodes(cut)
+            self._propose_actions()
+        except MettaError:
+            raise
         except Exception as error:
             raise self._failure(error) from error
-        self._propose_actions()
         return finished
+
+    def _start(self, simulator: Simulator, episode: int) -> None:
+        slot = simulator.slot
+        self._active_slot[0] = slot
+        self._slab.episodes[slot] = episode
+        self._slab.episode_starts[slot] = self._num_steps
+        simulator.start(episode, self._seeds)
+        if self._task.scripted_actions:
+            task = self._task
+            self._players[slot] = ScriptedPlayer(simulator.grid, task.action_names, task.builder)
 
     def _draw_cuts(self) -> dict[int, list[Simulator]]:
         """Return step -> simulators whose first episode is cut there; empty if episodes never end."""
@@ -139,27 +156,26 @@ class SimulatorBatch:
         finished = []
         for index in np.flatnonzero(dones.all(axis=1)):
             simulator = self._simulators[index]
-            slot = simulator.slot
-            self._active_slot[0] = slot
+            self._active_slot[0] = simulator.slot
             finished.append(simulator.finish(is_cut=simulator in cut))
-            episode = int(self._slab.episodes[slot]) + self._task.layout.num_environments
-            self._slab.episodes[slot] = episode
-            self._slab.episode_starts[slot] = self._num_steps
-            simulator.start_next(episode)
+            last = simulator.last_step()
+            self._start(simulator, finished[-1].episode + self._task.layout.num_environments)
+            simulator.restore(last)
         return finished
 
     def _propose_actions(self) -> None:
-        if not self._task.scripted_actions:
-            return
+        for slot, player in self._players.items():
+            self._active_slot[0] = slot
+            self._slab.scripted[self._slab.rows(slot)] = player.actions()
 
     def _failure(self, error: Exception) -> SimulatorError:
+        """Return an error that says where and when the exception happened."""
         slot = int(self._active_slot[0])
         step = self._num_steps - int(self._slab.episode_starts[slot])
         place = describe_place(self._task.name, slot, int(self._slab.episodes[slot]), self._seeds, step)
-        reason = error.message if isinstance(error, MettaError) else f"{type(error).__name__}: {error}"
-        first_line = " ".join(reason.split())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         cure = TOKEN_CURE if "token budget" in reason else SEED_CURE
-        return SimulatorError(f"{place}: {first_line}", cure)
+        return SimulatorError(f"{place}: {reason}", cure)
 
 
 class InProcess:

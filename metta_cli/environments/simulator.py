@@ -106,9 +106,8 @@ class Simulator:
     grid: MettaGrid
 
     def __init__(self, game: CompiledGame, slab: Slab, slot: int) -> None:
-        agents = slab.layout.agents_per_environment
         self.slot = slot
-        self.rows = slice(slot * agents, (slot + 1) * agents)
+        self.rows = slab.rows(slot)
         self._game = game
         self._observations = slab.observations[self.rows]
         self._final_observations = slab.final_observations[self.rows]
@@ -160,8 +159,10 @@ class Simulator:
             is_cut=is_cut,
         )
 
-    def start_next(self, episode: int) -> None:
-        """Begin the next episode; rewards, terminals and truncations stay those of the last step."""
-        kept = [array.copy() for array in (self._rewards, self._terminals, self._truncations)]
-        self.start(episode, self._seeds)
-        self._rewards[:], self._terminals[:], self._truncations[:] = kept
+    def last_step(self) -> tuple[np.ndarray, ...]:
+        """Return copies of rewards, terminals and truncations, which `start` is going to zero."""
+        return self._rewards.copy(), self._terminals.copy(), self._truncations.copy()
+
+    def restore(self, last_step: tuple[np.ndarray, ...]) -> None:
+        """Put back what `last_step` returned."""
+        self._rewards[:], self._terminals[:], self._truncations[:] = last_step

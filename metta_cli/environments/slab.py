@@ -106,6 +106,11 @@ class Slab:
             setattr(self, name, array)
             offset += _aligned(array.nbytes)
 
+    def rows(self, slot: int) -> slice:
+        """Return the agents of one environment."""
+        agents = self.layout.agents_per_environment
+        return slice(slot * agents, (slot + 1) * agents)
+
 
 class SharedMemory:
     """A block of memory that worker processes can map, and that has no name.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import mmap
 import weakref
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from types import TracebackType
@@ -133,6 +131,8 @@ class VectorEnvironment:
         tasks = [
             BatchTask(
                 name=spec.name or spec.builder,
+                builder=spec.builder,
+                action_names=self.interface.action_names,
                 config=config,
                 layout=layout,
                 worker=worker,
@@ -256,8 +256,7 @@ class VectorEnvironment:
             self._seed = seed
         first_episode = self._first_episode if seed is not None else self.next_episode
         self._is_started = self._is_waiting = True
-        with self._closed_on_failure():
-            self._stepper.start_reset(self._seed, first_episode)
+        self._stepper.start_reset(self._seed, first_episode)
 
     def send(self, actions: ArrayLike) -> None:
         """Begin a `step`; `recv` ends it. Only with workers is there time in between.
@@ -272,8 +271,7 @@ class VectorEnvironment:
         self._check_ready(needs_start=True)
         self._set_actions(np.asarray(actions))
         self._is_waiting = True
-        with self._closed_on_failure():
-            self._stepper.start_step()
+        self._stepper.start_step()
 
     def recv(self) -> tuple[Any, ...]:
         """End what `async_reset` or `send` began.
@@ -316,18 +314,13 @@ class VectorEnvironment:
         self.close()
 
     def _wait(self) -> list[FinishedEpisode]:
-        with self._closed_on_failure():
-            finished = self._stepper.wait()
-        self._is_waiting = False
-        return finished
-
-    @contextmanager
-    def _closed_on_failure(self) -> Iterator[None]:
         try:
-            yield
+            finished = self._stepper.wait()
         except Exception:
             self.close()
             raise
+        self._is_waiting = False
+        return finished
 
     def _check_ready(self, *, needs_start: bool) -> None:
         if self._is_closed:

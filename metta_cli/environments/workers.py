@@ -20,9 +20,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from metta_cli.environments.batch import BatchTask, SimulatorBatch, describe_place
@@ -35,8 +35,8 @@ STEP, RESET = b"s", b"r"
 DONE, FINISHED, FAILED = b"d", b"f", b"x"
 
 LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-SHUTDOWN_SECONDS = 5.0
-"""How long a worker gets to finish its step before it is killed."""
+DYING_SECONDS = 5.0
+"""How long a process may take from closing its pipes to its end."""
 
 START_CODE = """\
 import signal
@@ -57,6 +57,7 @@ class WorkerProcess:
 
     def __init__(self, task: BatchTask, memory: SharedMemory) -> None:
         self.task = task
+        self._has_task = False
         command_reader, command_writer = os.pipe()
         reply_reader, reply_writer = os.pipe()
         self.commands = Connection(command_writer, readable=False)
@@ -67,7 +68,7 @@ class WorkerProcess:
         arguments = [*inherited, os.getpid(), int(dies_with_parent)]
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", START_CODE, *map(str, arguments)],
+                [sys.executable, "-P", "-c", START_CODE, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=sys.__stderr__,  # standard output is for data, and only the parent writes it
                 env=worker_environment(),
@@ -84,6 +85,9 @@ class WorkerProcess:
         Raises:
             BrokenPipeError: if the worker has ended.
         """
+        if not self._has_task:
+            self._has_task = True
+            self.commands.send(self.task)
         os.write(self.commands.fileno(), kind)
         if kind == RESET:
             self.commands.send(payload)
@@ -110,25 +114,22 @@ class WorkerProcess:
             raise error
         raise EOFError
 
-    def close_pipes(self) -> None:
-        """Let the worker see the end of its commands, upon which it ends."""
-        self.commands.close()
-        self.replies.close()
+    def exit_status(self) -> int:
+        """Return the exit status, negative for a signal, of a worker that has closed its pipes."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(DYING_SECONDS)
+        return self.end()
 
-    def join(self, deadline: float) -> int:
-        """Wait for the process to end; kill it if it does not in time.
-
-        Args:
-            deadline: on the clock of `time.monotonic`, in seconds.
+    def end(self) -> int:
+        """End the process, whatever it is doing: it has nothing that could be lost.
 
         Returns:
             Its exit status, negative for a signal.
         """
-        try:
-            return self.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        self.commands.close()
+        self.replies.close()
+        self.process.kill()
+        return self.process.wait()
 
 
 class WorkerPool:
@@ -148,7 +149,6 @@ class WorkerPool:
         self._finished: list[list[FinishedEpisode]] = [[] for _ in tasks]
         self._poll = select.poll()
         self._awaited: dict[int, WorkerProcess] = {}
-        self._task_is_sent = False
         try:
             for task in tasks:
                 worker = WorkerProcess(task, memory)
@@ -167,10 +167,6 @@ class WorkerPool:
         """Let every worker begin new episodes; the first time it may still be importing its modules."""
         self._seeds = EpisodeSeeds(seed, self._workers[0].task.map_pool_size)
         self._num_steps = 0
-        if not self._task_is_sent:
-            self._task_is_sent = True
-            for worker in self._workers:
-                self._send_task(worker)
         self._command(RESET, (seed, first_episode))
 
     def start_step(self) -> None:
@@ -204,30 +200,19 @@ class WorkerPool:
     def close(self) -> None:
         """End all workers, also such as are busy or stopped; may be called again."""
         for worker in self._workers:
-            worker.close_pipes()
-        deadline = time.monotonic() + SHUTDOWN_SECONDS
-        for worker in self._workers:
-            worker.join(deadline)
+            worker.end()
         self._awaited.clear()
         self._workers.clear()
 
-    def _send_task(self, worker: WorkerProcess) -> None:
-        try:
-            worker.commands.send(worker.task)
-        except BrokenPipeError:
-            raise self._death(worker) from None
-
     def _command(self, kind: bytes, payload: object = None) -> None:
         for worker in self._workers:
-            try:
-                worker.command(kind, payload)
-            except BrokenPipeError:
-                raise self._death(worker) from None
             self._awaited[worker.replies.fileno()] = worker
+            with suppress(BrokenPipeError):  # it has ended; `wait` sees that, and perhaps its last words
+                worker.command(kind, payload)
 
     def _death(self, worker: WorkerProcess) -> SimulatorError:
         """End the other workers, and say what this one did last."""
-        status = worker.join(time.monotonic() + SHUTDOWN_SECONDS)
+        status = worker.exit_status()
         self.close()
         task = worker.task
         slot = int(self._slab.active_slots[task.worker])
@@ -245,6 +230,7 @@ class WorkerPool:
 SIGNAL_CURES = {
     signal.SIGKILL: "SIGKILL without a hand behind it means that memory ran out: use fewer environments",
 }
+IMPORT_CURE = "define its parts in a module that can be imported, or use num_workers=0"
 CRASH_CURE = "MettaGrid crashed: the environment's configuration does something that it cannot do"
 
 
@@ -280,9 +266,13 @@ def serve(commands: Connection, replies: Connection, memory_descriptor: int) -> 
     """Obey commands until there are no more.
 
     Raises:
-        EOFError: at the end of the commands.
+        EOFError: if there never were any.
+        SimulatorError: if the environment cannot be loaded or fails.
     """
-    task: BatchTask = commands.recv()
+    try:
+        task: BatchTask = commands.recv()
+    except (ImportError, AttributeError) as error:
+        raise SimulatorError(f"a worker cannot load the environment: {error}", IMPORT_CURE) from error
     memory = SharedMemory(task.layout.num_bytes, memory_descriptor)
     batch = SimulatorBatch(task, Slab(task.layout, memory.memory))
     gc.freeze()  # what is here now stays, so later collections need not look at it
