@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Two test processes with one thread each; more only where there are more cores and memory.
 TEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
@@ -22,7 +23,7 @@ setup: $(INSTALLED) ## Install metta and its development tools into .venv (again
 
 # Installs once per change of the two files that say what to install. PYTHON=... chooses another interpreter.
 $(INSTALLED): pyproject.toml constraints.txt
-	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	@if ! $(PIP) --version >/dev/null 2>&1; then \
 	  python=; \
 	  for candidate in $(PYTHON) python3.11 python3.12 python3; do \
 	    if "$$candidate" -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
@@ -37,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  "$$python" -m venv --clear $(VENV); \
 	fi
 	@echo "Installing metta and its development tools; this takes minutes the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## Train a policy on navigation/simple, then compare it with random and scripted play
@@ -73,7 +74,7 @@ docs: $(INSTALLED) ## Write the generated pages of docs/ anew
 	$(BIN)/python docs/generate.py
 
 wheel: $(INSTALLED) ## Build the wheel into dist/
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean: ## Remove what make made; runs in train_dir/ stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
