@@ -39,7 +39,6 @@ def prepare_process() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.handlers = [handler]
-        logger.propagate = False
     use_passive_threads(os.environ)
 
 

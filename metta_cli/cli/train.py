@@ -99,15 +99,19 @@ def train(
 def emit_result(result: TrainResult, environment: str, format_name: str | None, output: str | None) -> None:
     """Print where the run is and how it is evaluated."""
     row = {
-        "run": result.run_dir.name,
+        "run": result.run,
         "run_dir": str(result.run_dir),
+        "checkpoint": str(result.checkpoint),
         "agent_steps": result.agent_steps,
         "epoch": result.epoch,
         "seconds": round(result.seconds, 3),
+        "return_mean": result.return_mean,
     }
     evaluate = shlex.join(["metta", "eval", str(result.run_dir), "--env", environment])
+    returns = "no episode has ended yet" if result.return_mean is None else f"{result.return_mean:.3f}"
     text = (
         f"Trained {result.agent_steps:,} agent steps ({result.epoch} epochs) in {duration(result.seconds)}.\n"
+        f"Return:   {returns} (mean per agent of the last episodes)\n"
         f"Run:      {result.run_dir}\n"
         f"Evaluate: {evaluate}"
     )
