@@ -1,0 +1,284 @@
+"""Deliberate mistakes that the tests must notice; `mutations.py` makes them.
+
+Whoever changes a line that is listed here changes the list, and whoever adds a formula adds its mistakes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ADVANTAGES, LOSSES = "algorithms/advantages.py", "algorithms/losses.py"
+DISTRIBUTIONS, DIAGNOSTICS = "algorithms/distributions.py", "algorithms/diagnostics.py"
+PRIORITIES, SHAPES = "algorithms/priorities.py", "algorithms/shapes.py"
+UPDATE = "training/update.py"
+
+# File with mistakes -> the tests that have to notice them, for pytest. (Not the recorded numbers: they know
+# how the code was, and not what is right.)
+WITNESSES = {
+    ADVANTAGES: "tests/golden/test_advantages.py",
+    LOSSES: "tests/golden/test_losses.py",
+    DISTRIBUTIONS: "tests/golden/test_distributions.py",
+    DIAGNOSTICS: "tests/golden/test_losses.py",
+    PRIORITIES: "tests/golden/test_priorities.py",
+    SHAPES: "tests/golden/test_shapes.py",
+    UPDATE: "tests/golden/test_update.py",
+}
+
+# File -> (what is wrong, text that occurs exactly once, what the mistake puts in its place).
+MISTAKES = {
+    ADVANTAGES: [
+        ("reward of the step before", "errors = rewards[:, 1:]", "errors = rewards[:, :-1]"),
+        ("done of the step before", "1.0 - dones[:, 1:]", "1.0 - dones[:, :-1]"),
+        ("done ignored", "1.0 - dones[:, 1:]", "1.0 - 0.0 * dones[:, 1:]"),
+        ("done inverted", "1.0 - dones[:, 1:]", "dones[:, 1:]"),
+        ("bootstrap across a done", "gamma * alive * values[:, 1:]", "gamma * values[:, 1:]"),
+        ("trace across a done", "(max=vtrace_c_clip) * alive", "(max=vtrace_c_clip)"),
+        ("value not subtracted", " - values[:, :-1]", ""),
+        ("value error of the wrong sign", " - values[:, :-1]", " + values[:, :-1]"),
+        ("discount missing in the error", "[:, 1:] + gamma * alive", "[:, 1:] + alive"),
+        ("discount missing in the trace", "gamma * gae_lambda * ratio", "gae_lambda * ratio"),
+        ("lambda dropped", "gamma * gae_lambda * ratio", "gamma * ratio"),
+        ("rho clip missing", ".clamp(max=vtrace_rho_clip)", ""),
+        ("c clip missing", ".clamp(max=vtrace_c_clip)", ""),
+        ("c clip in place of rho clip", "(max=vtrace_rho_clip)", "(max=vtrace_c_clip)"),
+        ("rho clip in place of c clip", "(max=vtrace_c_clip)", "(max=vtrace_rho_clip)"),
+        ("rho is a lower bound", "(max=vtrace_rho_clip)", "(min=vtrace_rho_clip)"),
+        ("error not weighted", "ratio[:, :-1].clamp(max=vtrace_rho_clip) * errors", "errors"),
+        (
+            "ratio of the next step",
+            "ratio[:, :-1].clamp(max=vtrace_rho_clip)",
+            "ratio[:, 1:].clamp(max=vtrace_rho_clip)",
+        ),
+        (
+            "last column written",
+            "    return advantages.to(device)",
+            "    advantages[:, -1] = 0\n    return advantages.to(device)",
+        ),
+        ("shifted by a column", "advantages[:, :-1] =", "advantages[:, 1:] ="),
+        ("buffer not filled", "advantages[:, :-1] =", "advantages.clone()[:, :-1] ="),
+        ("a copy is returned", "return advantages.to(device)", "return advantages.clone()"),
+        ("gradient leaks through the ratio", "@torch.no_grad()\n", ""),
+        ("trace not accumulated", "step_sum.addcmul_(decay, next_sum)", "pass"),
+        ("trace subtracted", "addcmul_(decay, next_sum)", "addcmul_(decay, next_sum, value=-1)"),
+        (
+            "trace runs forward in time",
+            "zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True)",
+            "zip(steps[:-1], steps[1:], strict=True)",
+        ),
+        ("rewards not checked", "        rewards=rewards,\n", ""),
+    ],
+    LOSSES: [
+        (
+            "sign of the policy loss",
+            "torch.maximum(-advantages * ratio, -",
+            "torch.minimum(advantages * ratio, ",
+        ),
+        ("optimistic surrogate", "torch.maximum(-advantages", "torch.minimum(-advantages"),
+        ("surrogate clip missing", "ratio.clamp(1 - clip_coef, 1 + clip_coef)", "ratio"),
+        ("surrogate clipped above only", "ratio.clamp(1 - clip_coef, 1", "ratio.clamp(0, 1"),
+        ("surrogate clipped below only", "(1 - clip_coef, 1 + clip_coef)", "(1 - clip_coef, 99)"),
+        ("surrogate always clipped", "-advantages * ratio, -adv", "-advantages * clipped_ratio, -adv"),
+        ("ratio upside down", "(log_probs - behavior_log_probs)", "(behavior_log_probs - log_probs)"),
+        ("ratio unbounded", ".clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)", ""),
+        ("weights not applied", "advantages * weights.detach()", "advantages"),
+        (
+            "gradient leaks into the advantages",
+            "    advantages = advantages.detach()\n    if weights",
+            "    if weights",
+        ),
+        ("gradient leaks into the weights", "weights.detach()", "weights"),
+        (
+            "gradient leaks into the behavior",
+            "(log_probs, behavior_log_probs.detach())",
+            "(log_probs, behavior_log_probs)",
+        ),
+        ("weights of any shape", "expect_shape((log_probs.shape[0], 1), weights=weights)", "pass"),
+        ("value clip missing", "if clip_coef is not None:", "if False:"),
+        ("optimistic value loss", "torch.maximum(squared_error", "torch.minimum(squared_error"),
+        (
+            "value clipped around the new value",
+            "(behavior_values + change - returns)",
+            "(values + change - returns)",
+        ),
+        ("value clipped on one side", "clamp(-clip_coef, clip_coef)", "clamp(max=clip_coef)"),
+        ("value loss not halved", "return 0.5 * squared_error.mean()", "return squared_error.mean()"),
+        (
+            "gradient leaks into the targets",
+            "behavior_values, returns = behavior_values.detach(), returns.detach()",
+            "pass",
+        ),
+        ("sign of the entropy bonus", "- ent_coef * entropy.mean()", "+ ent_coef * entropy.mean()"),
+        ("entropy summed", "ent_coef * entropy.mean()", "ent_coef * entropy.sum()"),
+        ("sign of the value loss", "return policy_loss + vf_coef", "return policy_loss - vf_coef"),
+        (
+            "coefficients exchanged",
+            "vf_coef * value_loss - ent_coef * entropy.mean",
+            "ent_coef * value_loss - vf_coef * entropy.mean",
+        ),
+        ("biased deviation", "std(correction=1)", "std(correction=0)"),
+        ("mean not subtracted", "(advantages - advantages.mean())", "advantages"),
+        ("epsilon missing", " + _NORMALIZATION_EPS)", ")"),
+        (
+            "rounding errors blown up",
+            "torch.where(is_constant, torch.zeros_like(advantages), normalized)",
+            "normalized",
+        ),
+    ],
+    DISTRIBUTIONS: [
+        ("mask in the opposite sense", "masked_fill(~action_mask", "masked_fill(action_mask"),
+        ("mask ignored when sampling", "gumbel).argmax(-1)", "gumbel).nan_to_num(neginf=0.0).argmax(-1)"),
+        ("empty rows accepted", "if not bool(action_mask.any(-1).all()):", "if False:"),
+        ("numbers accepted as mask", "if action_mask.dtype != torch.bool:", "if False:"),
+        ("sign of the entropy", "surprise = -log_probs", "surprise = log_probs"),
+        ("entropy NaN at probability 0", ".masked_fill(log_probs.isneginf(), 0.0)", ""),
+        ("sign of the noise", "gumbel = -torch.log(", "gumbel = torch.log("),
+        ("greedy instead of random", "(logits + gumbel)", "logits"),
+        ("uniform noise instead of Gumbel", "(logits + gumbel)", "(logits + uniform)"),
+        ("noise unbounded", "uniform.clamp(limits.tiny, 1.0 - limits.eps / 2)", "uniform"),
+        ("generator not used", "generator=generator, device", "device"),
+        ("log_prob of the first action", "actions.long().unsqueeze(-1)", "0 * actions.long().unsqueeze(-1)"),
+    ],
+    DIAGNOSTICS: [
+        ("plain estimator of KL", "(log_ratio.expm1() - log_ratio)", "(-log_ratio)"),
+        ("sign of the KL", "(log_ratio.expm1() - log_ratio)", "(log_ratio - log_ratio.expm1())"),
+        ("digits of the KL lost", "log_ratio.expm1() - log_ratio", "(log_ratio.exp() - 1) - log_ratio"),
+        ("clip fraction of one side", "change.abs() > clip_coef", "change > clip_coef"),
+        ("clip fraction inverted", "change.abs() > clip_coef", "change.abs() < clip_coef"),
+        ("unexplained variance", "explained = 1.0 - (returns", "explained = (returns"),
+        ("variance of the values", "/ returns.var(correction=0)", "/ values.var(correction=0)"),
+        (
+            "equal targets explained",
+            "torch.where(is_constant, torch.zeros_like(explained), explained)",
+            "explained",
+        ),
+    ],
+    PRIORITIES: [
+        ("signed advantages", "advantages.detach().abs()", "advantages.detach()"),
+        ("alpha not applied", ".sum(dim=1) ** prio_alpha", ".sum(dim=1)"),
+        ("unreachable segments", " + _PRIORITY_FLOOR", ""),
+        ("priorities not normalized", "return weights / weights.sum()", "return weights"),
+        ("gradient through priorities", "advantages.detach().abs()", "advantages.abs()"),
+        ("drawn twice", "replacement=False", "replacement=True"),
+        ("draws ignore the generator", "replacement=False, generator=generator", "replacement=False"),
+        ("beta reversed", "priorities[indices]) ** -beta", "priorities[indices]) ** beta"),
+        ("weights of the first segments", "priorities[indices]", "priorities[: len(indices)]"),
+        ("weights unbounded", "(weights / weights.max())", "weights"),
+        ("weights relative to the smallest", "weights.max()", "weights.min()"),
+        ("segments left out", "num_segments % minibatch_segments != 0", "False"),
+        (
+            "segments in order",
+            "torch.randperm(num_segments, generator=generator)",
+            "torch.arange(num_segments)",
+        ),
+        ("permutation ignores the generator", "(num_segments, generator=generator)", "(num_segments)"),
+        ("annealing reversed", "+ (1.0 - prio_beta0)", "- (1.0 - prio_beta0)"),
+        ("annealing without alpha", " * prio_alpha * progress", " * progress"),
+        ("annealing beyond the end", "min(epoch / total_epochs, 1.0)", "epoch / total_epochs"),
+    ],
+    SHAPES: [
+        ("another number of dimensions accepted", "tensor.dim() == len(shape) and ", ""),
+        ("every shape accepted", "if not fits:", "if False:"),
+    ],
+    UPDATE: [
+        (
+            "last column not credited",
+            "padded = torch.cat([ratio, ratio.new_ones(len(ratio), 1)], dim=1)",
+            "padded, values, rewards, dones = ratio, values[:, :-1], rewards[:, :-1], dones[:, :-1]",
+        ),
+        (
+            "ratio ignored in the advantages",
+            "minibatch.dones, ratio)",
+            "minibatch.dones, torch.ones_like(ratio))",
+        ),
+        (
+            "ratio upside down",
+            "(log_probs.detach(), minibatch.behavior_log_probs).exp()",
+            "(minibatch.behavior_log_probs, log_probs.detach()).exp()",
+        ),
+        (
+            "gamma and lambda exchanged",
+            "        ppo.gamma,\n        ppo.gae_lambda,\n",
+            "        ppo.gae_lambda,\n        ppo.gamma,\n",
+        ),
+        (
+            "clips exchanged",
+            "        vtrace.vtrace_rho_clip,\n        vtrace.vtrace_c_clip,\n",
+            "        vtrace.vtrace_c_clip,\n        vtrace.vtrace_rho_clip,\n",
+        ),
+        ("advantages always normalized", "if ppo.norm_adv:", "if True:"),
+        ("weights not passed on", "ppo.clip_coef, minibatch.weights", "ppo.clip_coef, None"),
+        ("value clip of the policy clip", "value_clip = ppo.vf_clip_coef", "value_clip = ppo.clip_coef"),
+        ("values always clipped", "ppo.vf_clip_coef if ppo.clip_vloss else None", "ppo.vf_clip_coef"),
+        (
+            "values of the next step",
+            "minibatch.values[:, :-1], minibatch.returns",
+            "minibatch.values[:, 1:], minibatch.returns",
+        ),
+        (
+            "coefficients exchanged",
+            "vf_coef=ppo.vf_coef, ent_coef=ppo.ent_coef",
+            "vf_coef=ppo.ent_coef, ent_coef=ppo.vf_coef",
+        ),
+        (
+            "targets without values",
+            "returns = advantages + experience.values[:, :-1]",
+            "returns = advantages",
+        ),
+        (
+            "weights of other segments",
+            "importance_weights(priorities, index, beta)",
+            "importance_weights(priorities, index.flip(0), beta)",
+        ),
+        ("sampling ignored", 'if config.sampling == "sequential":', "if False:"),
+        ("gradients pile up", "    optimizer.zero_grad(set_to_none=True)\n", ""),
+        (
+            "gradient not clipped",
+            "clip_grad_norm_(policy.parameters(), ppo.max_grad_norm)",
+            "clip_grad_norm_(policy.parameters(), 1e9)",
+        ),
+        ("gradient that is not finite", "if not bool(torch.isfinite(norm)):", "if False:"),
+        ("step not taken", "    optimizer.step()\n", ""),
+        ("weights not clipped", "        clip_weights()\n", "        pass\n"),
+        ("target_kl ignored", 'measured["approx_kl"] > target_kl', "False"),
+        (
+            "step beyond target_kl",
+            "return _summary(losses, experience, advantages)\n            measured",
+            "target_kl = -1.0\n            measured",
+        ),
+        ("one pass instead of all", "range(config.update_epochs)", "range(1)"),
+        ("sums instead of means", "float(total) / self.num_minibatches", "float(total)"),
+        (
+            "variance explained by the targets",
+            "explained_variance(values, advantages + values)",
+            "explained_variance(values, advantages)",
+        ),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One mistake in one file.
+
+    Attributes:
+        file: path below `metta_cli/`, one of `WITNESSES`.
+        mistake: what is wrong, in words.
+        old: text that occurs exactly once in the file.
+        new: what the mistake puts in its place.
+    """
+
+    file: str
+    mistake: str
+    old: str
+    new: str
+
+    def mutated(self, root: Path) -> str:
+        """Return the text of the file with the mistake in it."""
+        text = (root / "metta_cli" / self.file).read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} holds {text.count(self.old)} times, and not once: {self.old}")
+        return text.replace(self.old, self.new)
+
+
+MUTATIONS = [Mutation(file, *mistake) for file, mistakes in MISTAKES.items() for mistake in mistakes]

@@ -1,0 +1,282 @@
+"""The gradient steps of one epoch: the right formulas on the right columns, put together the right way."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import assert_close
+from references import categorical, ppo, replay, vtrace
+from torch import nn
+
+from metta_cli.config.trainer import TrainerConfig
+from metta_cli.errors import MettaError
+from metta_cli.training.experience import Experience
+from metta_cli.training.update import minibatch_loss, sample_minibatches, take_gradient_step, update
+
+SEGMENTS, HORIZON, STATES, ACTIONS = 8, 6, 16, 3
+# No two settings share a value, so that none can stand in for another.
+SETTINGS = {
+    "total_timesteps": 1000,
+    "batch_size": SEGMENTS * HORIZON,
+    "minibatch_size": 4 * HORIZON,
+    "bptt_horizon": HORIZON,
+    "sampling": "sequential",
+    "ppo": {
+        "clip_coef": 0.15,
+        "ent_coef": 0.03,
+        "gae_lambda": 0.85,
+        "gamma": 0.95,
+        "vf_clip_coef": 0.25,
+        "vf_coef": 0.6,
+        "max_grad_norm": 0.5,
+    },
+    "vtrace": {"vtrace_rho_clip": 1.1, "vtrace_c_clip": 0.9},
+    "prioritized_experience_replay": {"prio_alpha": 0.7},
+}
+
+
+class Table(nn.Module):
+    """A policy without memory: one row of logits and one value per observed number."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.logits = nn.Parameter(torch.randn(STATES, ACTIONS))
+        self.value = nn.Parameter(torch.randn(STATES))
+
+    def forward(self, td, state=None, action=None):
+        seen = td["env_obs"][..., 0, 0].long()
+        log_probs = self.logits[seen].log_softmax(-1)
+        td["act_log_prob"] = log_probs.gather(-1, action[..., None])[..., 0]
+        td["entropy"] = -(log_probs.exp() * log_probs).sum(-1)
+        td["value"] = self.value[seen]
+        return td
+
+
+def flat(rows):
+    return [entry for row in rows for entry in row]
+
+
+def config_of(ppo=(), **changes):
+    return TrainerConfig.model_validate(SETTINGS | {"ppo": SETTINGS["ppo"] | dict(ppo)} | changes)
+
+
+def filled_experience(seed=0):
+    """Return an experience of a policy that is not quite `Table`, with dones and every token in use."""
+    experience = Experience(
+        num_agents=SEGMENTS,
+        batch_size=SEGMENTS * HORIZON,
+        bptt_horizon=HORIZON,
+        num_tokens=1,
+        state_shapes={},
+        device="cpu",
+    )
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(tensor, scale):
+        return torch.randn(tensor.shape, generator=generator) * scale
+
+    def integers(tensor, high):
+        return torch.randint(0, high, tensor.shape, generator=generator)
+
+    experience.observations[:] = integers(experience.observations, STATES).byte()
+    experience.actions[:] = integers(experience.actions, ACTIONS)
+    seen, policy = experience.observations[:, :, 0, 0].long(), Table()
+    log_probs = policy.logits.detach().log_softmax(-1)[seen, experience.actions]
+    experience.behavior_log_probs[:] = log_probs + normal(log_probs, 0.3)
+    experience.values[:] = normal(experience.values, 1.0)
+    experience.values[:, :-1] = policy.value.detach()[seen] + normal(log_probs, 0.3)
+    experience.rewards[:] = normal(experience.rewards, 1.0)
+    experience.terminals[:] = integers(experience.terminals, 6) == 0
+    experience.truncations[:] = integers(experience.truncations, 6) == 0
+    return experience
+
+
+def advantages_by_loops(values, rewards, dones, ratio, config):
+    """Return the advantages of every step; the segments have one column more than steps."""
+    options = {
+        "gamma": config.ppo.gamma,
+        "gae_lambda": config.ppo.gae_lambda,
+        "rho_clip": config.vtrace.vtrace_rho_clip,
+        "c_clip": config.vtrace.vtrace_c_clip,
+    }
+    rows = zip(values.tolist(), rewards.tolist(), dones.tolist(), ratio, strict=True)
+    return [vtrace.vtrace_error(*row, **options) for row in rows]
+
+
+def expected_measures(policy, minibatch, config):
+    """Return the loss of a minibatch and its parts from the references, for one weight per segment."""
+    seen = minibatch.observations[:, :, 0, 0].tolist()
+    logits, values = policy.logits.tolist(), policy.value.tolist()
+    probabilities = [categorical.probabilities(row, [True] * ACTIONS) for row in logits]
+    new = [
+        [math.log(probabilities[state][action]) for state, action in zip(*row, strict=True)]
+        for row in zip(seen, minibatch.actions.tolist(), strict=True)
+    ]
+    old = minibatch.behavior_log_probs.tolist()
+    ratio = [[math.exp(a - b) for a, b in zip(*row, strict=True)] for row in zip(new, old, strict=True)]
+    advantages = advantages_by_loops(minibatch.values, minibatch.rewards, minibatch.dones, ratio, config)
+    flat_advantages = flat(advantages)
+    if config.ppo.norm_adv:
+        flat_advantages = ppo.normalized(flat_advantages)
+    weights = [weight for weight in minibatch.weights.flatten().tolist() for _ in range(HORIZON)]
+    weighted = [weight * advantage for weight, advantage in zip(weights, flat_advantages, strict=True)]
+    flat_new, flat_old, flat_seen = flat(new), flat(old), flat(seen)
+    objective = ppo.policy_objective(flat_new, flat_old, weighted, config.ppo.clip_coef)
+    value_error = ppo.value_loss(
+        [values[state] for state in flat_seen],
+        minibatch.values[:, :-1].flatten().tolist(),
+        minibatch.returns.flatten().tolist(),
+        config.ppo.vf_clip_coef if config.ppo.clip_vloss else None,
+    )
+    entropies = [categorical.entropy(logits[state], [True] * ACTIONS) for state in flat_seen]
+    return {
+        "loss": ppo.loss(objective, value_error, entropies, config.ppo.vf_coef, config.ppo.ent_coef),
+        "policy_loss": -objective,
+        "value_loss": value_error,
+        "entropy": ppo.mean(entropies),
+        "approx_kl": ppo.approx_kl(flat_new, flat_old),
+        "clipfrac": ppo.clip_fraction(flat_new, flat_old, config.ppo.clip_coef),
+        "importance": ppo.mean(flat(ratio)),
+        "current_logprobs": ppo.mean(flat_new),
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"norm_adv": False}, {"clip_vloss": False}], ids=str)
+def test_loss_of_a_minibatch_and_all_that_is_measured_are_those_of_the_references(changes):
+    config, policy, experience = config_of(ppo=changes), Table(), filled_experience()
+    returns = torch.randn(SEGMENTS, HORIZON, generator=torch.Generator().manual_seed(1))
+    minibatch = experience.minibatch(torch.tensor([5, 0, 3]), returns, torch.tensor([[0.2], [1.0], [0.6]]))
+    loss, measured = minibatch_loss(policy, minibatch, config)
+    expected = expected_measures(policy, minibatch, config)
+    assert_close(loss.detach(), expected.pop("loss"))
+    assert measured.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(measured[name], torch.tensor(value), rtol=1e-4, atol=1e-6, msg=name)
+    assert not any(value.requires_grad for value in measured.values())
+
+
+def test_gradient_of_the_loss_takes_advantages_and_targets_as_constants():
+    config, policy, experience = config_of(), Table(), filled_experience()
+    returns = torch.randn(SEGMENTS, HORIZON, generator=torch.Generator().manual_seed(1))
+    minibatch = experience.minibatch(torch.arange(4), returns, torch.ones(4, 1))
+    minibatch_loss(policy, minibatch, config)[0].backward()
+
+    # The same with double precision, plain torch and advantages from the reference.
+    logits, values = (part.detach().double().requires_grad_() for part in (policy.logits, policy.value))
+    seen = minibatch.observations[:, :, 0, 0].long()
+    log_probs = logits[seen].log_softmax(-1)
+    new = log_probs.gather(-1, minibatch.actions[..., None])[..., 0]
+    ratio = (new - minibatch.behavior_log_probs).exp()
+    advantages = advantages_by_loops(
+        minibatch.values, minibatch.rewards, minibatch.dones, ratio.tolist(), config
+    )
+    advantages = torch.tensor(ppo.normalized(flat(advantages)), dtype=torch.float64).view(4, HORIZON)
+    objective = torch.minimum(ratio * advantages, ratio.clamp(0.85, 1.15) * advantages).mean()
+    old = minibatch.values[:, :-1]
+    held = old + (values[seen] - old).clamp(-0.25, 0.25)
+    errors = torch.maximum((values[seen] - minibatch.returns) ** 2, (held - minibatch.returns) ** 2)
+    entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
+    (-objective + 0.6 * errors.mean() / 2 - 0.03 * entropy).backward()
+    assert_close(policy.logits.grad, logits.grad.float())
+    assert_close(policy.value.grad, values.grad.float())
+
+
+@pytest.mark.parametrize("sampling", ["sequential", "prioritized"])
+def test_minibatches_have_targets_of_advantage_plus_value_and_weights_of_their_sampling(sampling):
+    config, experience = config_of(sampling=sampling), filled_experience()
+    ones = [[1.0] * HORIZON] * SEGMENTS
+    advantages = torch.tensor(
+        advantages_by_loops(experience.values, experience.rewards, experience.dones, ones, config)
+    )
+    probabilities = replay.draw_probabilities(advantages.tolist(), 0.7)
+    row_of = {tuple(row): index for index, row in enumerate(experience.values.tolist())}
+    torch.manual_seed(0)
+    minibatches = list(sample_minibatches(config, experience, advantages, beta=0.4))
+    assert len(minibatches) == 2
+    drawn = [[row_of[tuple(row)] for row in minibatch.values.tolist()] for minibatch in minibatches]
+    assert all(len(set(rows)) == 4 for rows in drawn)
+    if sampling == "sequential":
+        assert sorted(flat(drawn)) == list(range(SEGMENTS))
+    for rows, minibatch in zip(drawn, minibatches, strict=True):
+        assert_close(minibatch.returns, advantages[rows] + experience.values[rows, :-1])
+        weights = replay.importance_weights(probabilities, rows, 0.4)
+        expected = [weight / max(weights) if sampling == "prioritized" else 1.0 for weight in weights]
+        assert_close(minibatch.weights.flatten(), expected)
+
+
+def test_gradient_step_is_as_long_as_the_norm_allows():
+    policy, before = Table(), Table()
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    for gradient, length in ((3.0, 0.5), (0.2, 0.2)):
+        policy.load_state_dict(before.state_dict())
+        policy.value.grad = torch.full_like(policy.value, 99.0)  # left over from an earlier step
+        norm = take_gradient_step(policy, optimizer, gradient * policy.value[0], config_of().ppo)
+        assert_close(norm, gradient)
+        change = policy.value.detach() - before.value.detach()
+        torch.testing.assert_close(change, -length * torch.eye(STATES)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_weights_are_clipped_after_the_step():
+    policy = Table()
+    policy.clip_weights = lambda: policy.value.data.clamp_(-0.1, 0.1)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=100.0)
+    take_gradient_step(policy, optimizer, policy.value.sum(), config_of().ppo)
+    assert policy.value.abs().max() <= 0.1
+
+
+def test_gradient_that_is_not_finite_stops_the_run_and_changes_nothing():
+    policy, before = Table(), Table()
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    with pytest.raises(MettaError, match="diverged"):
+        take_gradient_step(policy, optimizer, policy.value.sum() * float("nan"), config_of().ppo)
+    assert torch.equal(policy.value, before.value)
+
+
+@pytest.mark.parametrize(("target_kl", "num_minibatches"), [(None, 6), (1e9, 6), (1e-9, 1)])
+def test_passes_end_at_the_target_kl_and_take_no_step_beyond_it(target_kl, num_minibatches):
+    config = config_of(ppo={"target_kl": target_kl}, update_epochs=3)
+    policy, experience = Table(), filled_experience()
+    steps = []
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    measured = update(policy, optimizer, experience, config, beta=1.0)
+    assert len(steps) == measured["losses/num_minibatches"] == num_minibatches
+
+
+def test_update_reports_means_over_its_minibatches_and_the_variance_that_the_values_explained():
+    # Without a learning rate both minibatches see the same policy.
+    config, policy, experience = config_of(), Table(), filled_experience()
+    measured = update(policy, torch.optim.SGD(policy.parameters(), lr=0.0), experience, config, beta=1.0)
+    everything = experience.minibatch(torch.arange(SEGMENTS), experience.rewards[:, 1:], torch.ones(8, 1))
+    expected = expected_measures(policy, everything, config)
+    for name in ("entropy", "approx_kl", "clipfrac", "importance", "current_logprobs"):
+        assert measured[f"losses/{name}"] == pytest.approx(expected[name], rel=1e-4)
+    ones = [[1.0] * HORIZON] * SEGMENTS
+    advantages = advantages_by_loops(experience.values, experience.rewards, experience.dones, ones, config)
+    values = experience.values[:, :-1].flatten().tolist()
+    returns = [value + advantage for value, advantage in zip(values, flat(advantages), strict=True)]
+    explained = ppo.explained_variance(values, returns)
+    assert measured["losses/explained_variance"] == pytest.approx(explained, rel=1e-4)
+
+
+def test_updates_learn_the_better_action_and_its_value():
+    config = config_of(ppo={"gamma": 0.0, "gae_lambda": 0.0, "vf_clip_coef": 10.0}, update_epochs=2)
+    policy, experience = Table(), filled_experience()
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        seen = torch.randint(0, STATES, (SEGMENTS, HORIZON), generator=generator)
+        log_probs = policy.logits.detach().log_softmax(-1)[seen]
+        actions = torch.multinomial(log_probs.exp().view(-1, ACTIONS), 1, generator=generator).view_as(seen)
+        experience.observations[..., 0, 0] = seen.byte()
+        experience.actions[:] = actions
+        experience.behavior_log_probs[:] = log_probs.gather(-1, actions[..., None])[..., 0]
+        experience.values[:, :-1] = policy.value.detach()[seen]
+        experience.rewards[:, 1:] = (actions == seen % ACTIONS).float()
+        update(policy, optimizer, experience, config, beta=1.0)
+    right = policy.logits.detach().softmax(-1)[torch.arange(STATES), torch.arange(STATES) % ACTIONS]
+    assert right.mean() > 0.9
+    assert (policy.value.detach() - 1).abs().mean() < 0.3
