@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from metta_cli.evaluation.suite import SuiteProgress
-    from metta_cli.runs.train import Progress
+    from metta_cli.runs.session import Progress
 
 Clock = Callable[[], float]
 

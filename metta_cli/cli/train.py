@@ -25,7 +25,7 @@ from metta_cli.cli.resolved import emit_config
 from metta_cli.cli.words import require_settings
 
 if TYPE_CHECKING:
-    from metta_cli.runs.train import TrainResult
+    from metta_cli.runs.session import TrainResult
 
 EPILOG = """\b
 Examples:

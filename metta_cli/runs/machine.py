@@ -61,7 +61,7 @@ def choose_num_workers(requested: int | None, num_environments: int) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name: `auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`.
+    """Return the device of a name: `auto` (CUDA where there is one, else CPU), `cpu`, `cuda:1`, ...
 
     Raises:
         ConfigError: if there is no such device here.

@@ -69,6 +69,12 @@ GLOSSARY: dict[str, MetricDefinition] = {
     ),
     "episode/count": MetricDefinition("episodes", "episodes that ended since the start of the run"),
     "experience/reward_mean": MetricDefinition("reward/agent step", "mean reward over the experience"),
+    "avg_simulation_score": MetricDefinition(
+        "reward/agent", "plain mean of the simulation scores of an evaluation; see docs/evaluation.md"
+    ),
+    "avg_category_score": MetricDefinition(
+        "reward/agent", "plain mean of the category scores of an evaluation; see docs/evaluation.md"
+    ),
     "time/seconds": MetricDefinition("s", "time spent in epochs since the start of the run, over resumes"),
     "time/rollout_seconds": MetricDefinition("s", "wall time of collecting in this epoch"),
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
@@ -81,6 +87,9 @@ FAMILIES: dict[str, MetricDefinition] = {
     "env_agent/": MetricDefinition(
         "count/episode",
         "mean over agents and over the episodes that ended in this epoch of MettaGrid's counter",
+    ),
+    "eval_": MetricDefinition(
+        "reward/agent", "`eval_CATEGORY/SIMULATION`: mean return per agent over the episodes of a simulation"
     ),
     "env_game/": MetricDefinition(
         "count/episode", "mean over the episodes that ended in this epoch of MettaGrid's counter"

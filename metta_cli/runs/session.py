@@ -1,0 +1,230 @@
+"""One session of a training run: the trainer, and everything that watches, saves and evaluates it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from metta_cli.artifacts.checkpoints import (
+    Architecture,
+    CheckpointManifest,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from metta_cli.config.schema import MettaConfig
+from metta_cli.evaluation.files import save_results
+from metta_cli.evaluation.suite import BaselineEpisodes, evaluate_policy
+from metta_cli.runs.curves import plot_run
+from metta_cli.runs.directory import RunDirectory
+from metta_cli.runs.evaluate import choose_workers, suite_of
+from metta_cli.runs.provenance import versions
+from metta_cli.runs.signals import Interrupted, StopSignals
+from metta_cli.tracking.tracker import Tracker
+from metta_cli.training.rollout import RolloutStopped
+from metta_cli.training.trainer import Metrics, Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Shows a person how a run is doing."""
+
+    def start(self, total_agent_steps: int, run: str) -> None:
+        """Begin to show the run."""
+
+    def update(self, metrics: dict[str, float]) -> None:
+        """Show the metrics of an epoch."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run left behind.
+
+    Attributes:
+        run: name of the run.
+        run_dir: its directory.
+        checkpoint: its last checkpoint.
+        agent_steps: actions taken by learning agents, over all sessions of the run.
+        epoch: epochs finished.
+        seconds: time spent training, over all sessions of the run.
+        return_mean: mean return per agent of the last 200 episodes; None if none has ended yet.
+    """
+
+    run: str
+    run_dir: Path
+    checkpoint: Path
+    agent_steps: int
+    epoch: int
+    seconds: float
+    return_mean: float | None
+
+
+class Evaluator:
+    """Evaluates the policy on `evals`, or on its training environment, beside the baselines.
+
+    Args:
+        config: of the run.
+        directory: results go to its `evals/vEPOCH`.
+        stop: an evaluation ends between two episodes once a signal has come.
+    """
+
+    def __init__(self, config: MettaConfig, directory: RunDirectory, stop: StopSignals) -> None:
+        self.config, self.directory, self.stop = config, directory, stop
+        self.suite = config.evals or suite_of(config.env)
+        self.num_workers = choose_workers(self.suite, config.trainer.num_workers)
+        self.baselines = BaselineEpisodes()
+
+    def evaluate(self, trainer: Trainer) -> Metrics:
+        """Return the scores of the policy under their logged names.
+
+        Raises:
+            RolloutStopped: if a signal came meanwhile.
+        """
+        epoch = trainer.state.epoch
+        result = evaluate_policy(
+            trainer.policy,
+            trainer.collector.environment.interface,
+            self.suite,
+            seed=self.config.seed,
+            device=trainer.collector.device,
+            name=f"{self.directory.run}:v{epoch}",
+            num_workers=self.num_workers,
+            baselines=self.baselines,
+            progress=self._watch,
+        )
+        save_results(result, self.directory.evals / f"v{epoch}")
+        return result.scores()
+
+    def _watch(self, simulation: str, player: str, num_finished: int, num_episodes: int) -> None:
+        if self.stop.requested is not None:
+            raise RolloutStopped
+
+
+class Session:
+    """Trains to the end, or until a signal, and leaves the run in order either way.
+
+    Args:
+        config: of the run.
+        directory: of the run; the caller holds its lock.
+        trainer: ready to train.
+        tracker: takes the metrics; closed here.
+        progress: shows them; started and closed here.
+        stop: asked for signals.
+    """
+
+    def __init__(
+        self,
+        config: MettaConfig,
+        directory: RunDirectory,
+        trainer: Trainer,
+        tracker: Tracker,
+        progress: Progress,
+        stop: StopSignals,
+    ) -> None:
+        self.config, self.directory, self.trainer = config, directory, trainer
+        self.tracker, self.progress, self.stop = tracker, progress, stop
+        self.evaluator = Evaluator(config, directory, stop)
+        self.scores: Metrics = {}
+        self.saved_epoch = trainer.state.epoch or None
+        self.checkpoint = directory.checkpoints / f"{directory.run}:v{trainer.state.epoch}"
+
+    def execute(self) -> TrainResult:
+        """Train, save, and draw the learning curve.
+
+        Raises:
+            Interrupted: after a signal, when everything is saved.
+        """
+        self.progress.start(self.config.trainer.total_timesteps, self.directory.run)
+        try:
+            try:
+                self.trainer.train(self._after_epoch)
+            except RolloutStopped:
+                logger.info("stopping: what was not finished is dropped")
+            self._save()
+        finally:
+            self.progress.close()
+            self.tracker.close()
+        if self.trainer.state.epoch:
+            plot_run(self.directory.path, self.directory.curve)
+        if self.stop.requested is not None:
+            raise Interrupted(self.stop.requested, f"go on with: metta train run={self.directory.run}")
+        return self._result()
+
+    def _after_epoch(self, trainer: Trainer, metrics: Metrics) -> None:
+        state, config = trainer.state, self.config.trainer
+        is_last = state.agent_steps >= config.total_timesteps
+        evaluates = is_due(state.epoch, config.simulation.evaluate_interval, is_last)
+        shown = metrics | {"agent_steps": state.agent_steps, "epoch": state.epoch}
+        try:
+            if evaluates:
+                self.scores = self.evaluator.evaluate(trainer)
+                metrics = metrics | self.scores
+                shown |= self.scores
+        finally:
+            self.tracker.log(metrics, agent_steps=state.agent_steps, epoch=state.epoch)
+            self.progress.update(shown)
+        if evaluates or is_due(state.epoch, config.checkpoint.checkpoint_interval, is_last):
+            self._save()
+
+    def _save(self) -> None:
+        state = self.trainer.state
+        if state.epoch == self.saved_epoch:
+            return
+        manifest = CheckpointManifest(
+            run=self.directory.run,
+            epoch=state.epoch,
+            agent_steps=state.agent_steps,
+            architecture=Architecture(name=self.config.policy.name, args=self.config.policy.args),
+            passport=self.trainer.collector.environment.interface,
+            environment=self.config.env,
+            config=self.config.model_dump(mode="json"),
+            scores=self._scores(),
+            versions=versions(),
+        )
+        self.checkpoint = save_checkpoint(
+            self.directory.checkpoints, manifest, self.trainer.policy.state_dict(), self.trainer.state_dict()
+        )
+        self.saved_epoch = state.epoch
+        keep = self.config.trainer.checkpoint.keep
+        if keep:
+            prune_checkpoints(self.directory.checkpoints, keep=keep, protect=[self.checkpoint])
+
+    def _scores(self) -> Metrics:
+        """Return what is known of the policy: its training return, and its last evaluation."""
+        return_mean = self._return_mean()
+        training = {} if return_mean is None else {"episode/recent_return_mean": return_mean}
+        return training | self.scores
+
+    def _return_mean(self) -> float | None:
+        recent = self.trainer.recent_returns
+        return float(np.mean(recent)) if recent else None
+
+    def _result(self) -> TrainResult:
+        state = self.trainer.state
+        return TrainResult(
+            run=self.directory.run,
+            run_dir=self.directory.path,
+            checkpoint=self.checkpoint,
+            agent_steps=state.agent_steps,
+            epoch=state.epoch,
+            seconds=state.seconds,
+            return_mean=self._return_mean(),
+        )
+
+
+def is_due(epoch: int, interval: int, is_last: bool) -> bool:
+    """Return whether something that happens every `interval` epochs, and at the end, happens now.
+
+    Args:
+        epoch: epochs finished.
+        interval: 0 is never.
+        is_last: whether training ends with this epoch.
+    """
+    return interval > 0 and (is_last or epoch % interval == 0)
