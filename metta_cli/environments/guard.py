@@ -19,7 +19,6 @@ from mettagrid.config.handler_config import Handler
 from mettagrid.config.mettagrid_c_config import convert_to_cpp_game_config
 from mettagrid.config.mettagrid_config import AgentConfig, GameConfig, MettaGridConfig, WallConfig
 from mettagrid.config.mutation import AttackMutation, SpawnObjectMutation
-from mettagrid.mapgen.mapgen import MapGen
 from pydantic import BaseModel
 
 from metta_cli.environments.handler_sites import HandlerSite, agents_of, entities, handler_sites, sections
@@ -145,8 +144,6 @@ def _sizes(config: MettaGridConfig) -> Iterator[Problem]:
         )
     if game.max_steps == 0:
         yield "game.max_steps is 0: the episode never ends", "set the length of an episode"
-    if isinstance(game.map_builder, MapGen.Config) and game.map_builder.border_width == 0:
-        yield "game.map_builder.border_width is 0: MapGen then fills the whole map with walls", "use 1"
 
 
 def _dead(config: MettaGridConfig) -> Iterator[Problem]:

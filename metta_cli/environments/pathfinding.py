@@ -84,7 +84,7 @@ class Paths:
         """Number the open, unoccupied cells outward from the target, as far as `stop` if one is given."""
         distances = array("H", [UNREACHABLE]) * len(self.closed)
         distances[target] = 0
-        offsets = tuple(self.directions.values())
+        offsets, closed = tuple(self.directions.values()), self.closed
         front, distance = [target], 0
         while front and (stop is None or distances[stop] == UNREACHABLE):
             distance += 1
@@ -92,7 +92,7 @@ class Paths:
             for cell in front:
                 for offset in offsets:
                     neighbor = cell + offset
-                    if distances[neighbor] > distance and not self.closed[neighbor]:
+                    if distances[neighbor] > distance and not closed[neighbor]:
                         if neighbor in occupied and neighbor != stop:
                             continue
                         distances[neighbor] = distance

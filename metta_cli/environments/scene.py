@@ -23,7 +23,7 @@ class Thing:
     Attributes:
         type_name: as in the configuration, `agent` for agents.
         cell: where it is, as a cell of `Paths`.
-        stock: resource -> amount that it holds.
+        raw: the simulator's account of it, with its inventory as `inv:RESOURCE`.
         agent_id: index of an agent, -1 for a station.
         team: team of an agent.
         vibe: index of the vibe of an agent.
@@ -31,14 +31,15 @@ class Thing:
 
     type_name: str
     cell: int
-    stock: dict[str, int]
+    raw: dict[str, Any]
     agent_id: int = -1
     team: int = 0
     vibe: int = 0
 
     def amount(self, resource: str) -> int:
         """Return how much of a resource it holds."""
-        return self.stock.get(resource, 0)
+        amount: int = self.raw.get(f"inv:{resource}", 0)
+        return amount
 
 
 class Scene:
@@ -152,7 +153,7 @@ class SceneReader:
         """Return the state as it is now."""
         agents, stations = [], []
         for raw in self._c_env.grid_objects(ignore_types=_SCENERY).values():
-            thing = Thing(raw["type_name"], self._paths.cell(raw["r"], raw["c"]), _stock(raw))
+            thing = Thing(raw["type_name"], self._paths.cell(raw["r"], raw["c"]), raw)
             if "agent_id" in raw:
                 thing.agent_id, thing.team, thing.vibe = raw["agent_id"], raw["group_id"], raw["vibe"]
                 agents.append(thing)
@@ -160,7 +161,3 @@ class SceneReader:
                 stations.append(thing)
         agents.sort(key=lambda agent: agent.agent_id)
         return Scene(self._paths, self._c_env.current_step, agents, stations)
-
-
-def _stock(raw: dict[str, Any]) -> dict[str, int]:
-    return {key.removeprefix("inv:"): amount for key, amount in raw.items() if key.startswith("inv:")}

@@ -60,13 +60,29 @@ def token_bound(config: MettaGridConfig) -> int:
     for thing in game.objects.values():
         count = math.inf if most is None else most.get(thing.map_name, 0)
         cells.append((gains.of_object(thing), math.inf if thing.map_name in gains.spawned else count))
-    free = game.obs.width * game.obs.height
+    free = visible_cells(game.obs.width, game.obs.height)
     total = _global_tokens(game)
     for tokens, count in sorted(cells, reverse=True):
         taken = min(count, free)
         total += tokens * int(taken)
         free -= int(taken)
     return total
+
+
+def visible_cells(width: int, height: int) -> int:
+    """Return how many cells of a window an agent sees: MettaGrid cuts off the corners.
+
+    What is left is an ellipse; of a square window from 5x5 on a circle, each of whose four tips is three
+    cells wide. An agent in a window of 11x11 sees 89 of its 121 cells.
+
+    Args:
+        width: columns of the window, odd.
+        height: rows of the window, odd.
+    """
+    down, right = height // 2, width // 2
+    offsets = [(row, column) for row in range(-down, down + 1) for column in range(-right, right + 1)]
+    inside = sum((row * right) ** 2 + (column * down) ** 2 <= (down * right) ** 2 for row, column in offsets)
+    return inside + (8 if down == right > 1 else 0)
 
 
 def _every_agent(game: GameConfig) -> list[AgentConfig]:
