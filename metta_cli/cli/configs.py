@@ -11,7 +11,7 @@ import typer
 from metta_cli.cli import completion
 from metta_cli.cli.options import FormatOption, OutputOption
 from metta_cli.cli.output import emit, note, write
-from metta_cli.errors import ConfigError, MettaError, UnknownNameError, UsageError
+from metta_cli.errors import ConfigError, MettaError, UnknownNameError, UsageError, suggestion
 
 app = typer.Typer(help="Show, copy and check configuration files.")
 
@@ -139,7 +139,9 @@ def find(name: str) -> Path:
         choices = " or ".join(f"{group}/{places.plain_name(group, name)}" for group in found.values())
         raise UsageError(f"'{name}' is the name of {len(found)} files", f"write {choices}")
     if not found:
-        raise UnknownNameError("configuration", name, places.names())
+        closest = suggestion(name, places.names())
+        cure = closest if closest.startswith("did you mean") else "see 'metta configs list'"
+        raise UnknownNameError("configuration", name, places.names(), cure)
     return next(iter(found))
 
 
@@ -186,19 +188,15 @@ def _check(path: Path) -> None:
     """
     from metta_cli.config import places
     from metta_cli.config.catalogue import find_environment
+    from metta_cli.config.files import read_yaml
     from metta_cli.config.layers import load_config
     from metta_cli.environments.builders import build
 
     group = places.group_of(path)
-    name = places.plain_name(group, str(path.relative_to(_root(path)))) if group else ""
-    key = ".".join(places.GROUPS.get(group) or (group,))
-    config = load_config(
-        files=[] if group else [str(path)],
-        words=[f"{key}={name}"] if group else [],
-        options={},
-        environ=os.environ,
-    ).config
-    specs = [config.env] if group in ("env", "") else []
+    is_environment = group == "env" or (not group and "builder" in read_yaml(path).value)
+    inputs: dict[str, Any] = {"words": [f"env={path}"]} if is_environment else {"files": [str(path)]}
+    config = load_config(**inputs, environ=os.environ).config
+    specs = [config.env] if is_environment or not group else []
     for suite in (config.sim.suite, config.evals):
         simulations = suite.simulations.values() if suite is not None else ()
         for simulation in simulations:
@@ -206,10 +204,3 @@ def _check(path: Path) -> None:
             specs.append(spec.model_copy(update={"args": {**spec.args, **simulation.env_overrides}}))
     for spec in specs:
         build(spec)
-
-
-def _root(path: Path) -> Path:
-    """Return the folder of configuration files that a file is in."""
-    from metta_cli.config import places
-
-    return next(root for root in places.config_roots() if path.is_relative_to(root))

@@ -18,6 +18,7 @@ from metta_cli.cli.output import note, print_error, print_hint, write
 from metta_cli.errors import MettaError, UsageError
 
 SIGNAL_EXIT_CODES = 128  # and the number of the signal
+INTERRUPTED = SIGNAL_EXIT_CODES + signal.SIGINT  # what Typer makes of Ctrl-C
 
 # "No such command", "No such option", ... have no public class: they are siblings of Typer's public
 # BadParameter, and this is their common parent.
@@ -95,9 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in words or os.environ.get("METTA_DEBUG", "").lower() in ("1", "true", "yes", "on")
     words = [word for word in words if word != "--debug"]
     try:
-        sys.exit(app(args=words, prog_name="metta", standalone_mode=False))
-    except typer.Abort:  # how some versions of Typer report Ctrl-C; others return 130
-        sys.exit(SIGNAL_EXIT_CODES + signal.SIGINT)
+        code = app(args=words, prog_name="metta", standalone_mode=False)
+        if code == INTERRUPTED:
+            note("\ninterrupted")
+        sys.exit(code)
     except MettaError as error:
         if debug:
             note(traceback.format_exc().rstrip())

@@ -185,4 +185,4 @@ def _write_file(path: Path, content: str) -> None:
             if isinstance(error, StorageError)
             else f"{path} cannot be written: {error.strerror}"
         )
-        raise StorageError(reason, "choose another file with -o, or leave -o out") from error
+        raise StorageError(reason, "choose another place, or print it to stdout") from error

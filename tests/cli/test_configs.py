@@ -77,6 +77,7 @@ def test_an_unknown_name_gets_the_closest(metta):
     assert outcome.code == 2
     assert "unknown configuration 'navigation/simpel'" in outcome.err
     assert "'env/navigation/simple'" in outcome.err
+    assert metta("configs", "show", "qqqqqqqq").err.endswith("hint: see 'metta configs list'\n")
 
 
 def test_copy_puts_a_file_where_it_hides_the_shipped_one(metta):
@@ -130,6 +131,13 @@ def test_validate_tells_every_file_that_cannot_be_used_and_ends_with_2(metta):
     assert "navigation/simple" in problems["mine.yaml"]
     assert "batch_size" in problems["whole.yaml"]
     assert problems["good.yaml"] is None
+
+
+def test_an_environment_may_lie_anywhere(metta):
+    Path("mine.yaml").write_text(ENVIRONMENT)
+    assert metta("configs", "validate", "mine.yaml").code == 0
+    Path("mine.yaml").write_text(ENVIRONMENT.replace("mean_distance: 3", "mean_distnace: 3"))
+    assert metta("configs", "validate", "mine.yaml").code == 2
 
 
 def test_validate_makes_the_environment(metta):

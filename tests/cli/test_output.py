@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path):
     (tmp_path / "x.json").mkdir()
     with pytest.raises(StorageError, match=r"x\.json cannot be written") as caught:
         write("text", str(tmp_path / "x.json"))
-    assert "-o" in caught.value.cure
+    assert "stdout" in caught.value.cure
     assert sorted(os.listdir(tmp_path)) == ["work", "x.json"]
     with pytest.raises(StorageError):
         write("text", "/proc/x.json")

@@ -58,6 +58,7 @@ def test_the_printed_configuration_is_a_configuration_file(metta):
     assert printed.code == again.code == 0
     before, after = yaml.safe_load(Path("printed.yaml").read_text()), yaml.safe_load(again.out)
     assert before == after
+    assert not {"user", "hardware"} & set(before)  # names of files that may not be there any more
     assert before["wandb"]["tags"] == ["a", "b"]
     assert "# wandb.tags=[a, b]" in Path("printed.yaml").read_text()
 
