@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -63,19 +64,21 @@ class Scene:
         """Return the stations of this type."""
         return [station for station in self.stations if station.type_name == type_name]
 
-    def distance(self, agent: Thing, thing: Thing) -> int:
-        """Return the steps from an agent to a thing, others in the way not counted."""
-        return self.paths.distances(thing.cell)[agent.cell]
-
     def nearest(self, agent: Thing, things: Iterable[Thing]) -> Thing | None:
-        """Return the thing with the shortest way to it; of equals the first; None if no way leads to any."""
+        """Return the thing with the shortest way to it, others in the way not counted.
+
+        Of equals it is the first; None if no way leads to any.
+        """
         best, shortest = None, UNREACHABLE
-        for thing in things:
-            if self.distance(agent, thing) < shortest:
-                best, shortest = thing, self.distance(agent, thing)
+        for thing in sorted(things, key=lambda thing: self.paths.at_least(agent.cell, thing.cell)):
+            if self.paths.at_least(agent.cell, thing.cell) >= shortest:
+                break
+            distance = self.paths.distance(agent.cell, thing.cell)
+            if distance < shortest:
+                best, shortest = thing, distance
         return best
 
-    def assign(self, agents: Iterable[Thing], stations: Sequence[Thing], resource: str) -> dict[int, Thing]:
+    def assign(self, agents: Sequence[Thing], stations: Sequence[Thing], resource: str) -> dict[int, Thing]:
         """Send agents to stations that hold a resource, nearest first, as many to each as it has units.
 
         Args:
@@ -87,17 +90,27 @@ class Scene:
             agent id -> station, for those for whom there is one.
         """
         left = [station.amount(resource) for station in stations]
-        pairs = sorted(
-            (self.distance(agent, station), rank, agent.agent_id, order)
+        # Pairs by a lower bound of the distance, and by the distance itself once it has to be known.
+        pairs = [
+            (self.paths.at_least(agent.cell, station.cell), False, rank, order)
             for rank, agent in enumerate(agents)
             for order, station in enumerate(stations)
             if left[order]
-        )
+        ]
+        heapq.heapify(pairs)
         assigned: dict[int, Thing] = {}
-        for distance, _, agent_id, order in pairs:
-            if distance < UNREACHABLE and left[order] and agent_id not in assigned:
-                assigned[agent_id] = stations[order]
+        while pairs and len(assigned) < len(agents):
+            distance, is_known, rank, order = heapq.heappop(pairs)
+            agent, station = agents[rank], stations[order]
+            if not left[order] or agent.agent_id in assigned:
+                continue
+            if is_known:
+                assigned[agent.agent_id] = station
                 left[order] -= 1
+                continue
+            distance = self.paths.distance(agent.cell, station.cell)
+            if distance < UNREACHABLE:
+                heapq.heappush(pairs, (distance, True, rank, order))
         return assigned
 
     def walk(self, agent: Thing, target: Thing) -> str:
@@ -105,10 +118,9 @@ class Scene:
 
         Two agents that always go around each other can do so for ever.
         """
-        others = self.by_cell.keys() - {target.cell}
-        move = self.paths.direct(agent.cell, target.cell, others)
+        move = self.paths.direct(agent.cell, target.cell, self.by_cell.keys())
         if move is None and self._draw(agent) % _HESITATION:
-            move = self.paths.detour(agent.cell, target.cell, others)
+            move = self.paths.detour(agent.cell, target.cell, self.by_cell.keys())
         return move or self.wander(agent)
 
     def wander(self, agent: Thing) -> str:

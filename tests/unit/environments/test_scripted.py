@@ -8,6 +8,7 @@ from metta_cli.environments.actions import ActionCodec
 from metta_cli.environments.builders import BUILDERS, build
 from metta_cli.environments.interface import interface_of
 from metta_cli.environments.pathfinding import UNREACHABLE, Paths
+from metta_cli.environments.scene import Scene, Thing
 from metta_cli.environments.scripted import ScriptedPlayer
 from metta_cli.errors import UnknownNameError
 
@@ -74,9 +75,9 @@ def test_every_altar_of_a_terrain_that_can_be_reached_is_emptied(map_seed, start
     ]
     paths = Paths(closed_cells(episode.grid))
     for altar in reachable:
-        distances = paths.distances(paths.cell(altar["r"], altar["c"]))
+        cell = paths.cell(altar["r"], altar["c"])
         agents = [t for t in episode.grid.grid_objects().values() if "agent_id" in t]
-        assert all(distances[paths.cell(a["r"], a["c"])] == UNREACHABLE for a in agents)
+        assert all(paths.distance(paths.cell(a["r"], a["c"]), cell) == UNREACHABLE for a in agents)
 
 
 def test_an_arena_yields_most_of_its_ore(start_episode):
@@ -104,7 +105,7 @@ def test_laser_tag_players_hit_each_other(start_episode):
 def test_proposals_depend_on_the_state_alone(builder, start_episode):
     episode = Episode(start_episode, builder)
     rng = np.random.default_rng(1)
-    for _ in range(25):
+    for _ in range(10):
         episode.step(rng.integers(0, len(episode.names), episode.num_agents))
         first, second = episode.player.actions(), episode.player.actions()
         late = ScriptedPlayer(episode.grid, episode.names, builder).actions()
@@ -159,11 +160,25 @@ def test_distances_are_those_of_a_slow_relaxation(seed):
     closed = rng.random((9, 13)) < 0.35
     target = (4, 6)
     paths = Paths(closed)
-    quick = paths.distances(paths.cell(*target))
     slow = slow_distances(closed, target)
-    for (row, column), distance in np.ndenumerate(slow):
-        expected = UNREACHABLE if np.isinf(distance) else distance
-        assert quick[paths.cell(row, column)] == expected
+    for row, column in rng.permutation(np.argwhere(~closed)):
+        expected = UNREACHABLE if np.isinf(slow[row, column]) else slow[row, column]
+        start, end = paths.cell(row, column), paths.cell(*target)
+        assert paths.distance(start, end) == expected
+        assert paths.at_least(start, end) <= expected
+
+
+def test_everybody_gets_a_station_and_the_nearest_pair_comes_first():
+    paths = Paths(np.zeros((1, 12), dtype=bool))
+    cells = [paths.cell(0, column) for column in range(12)]
+    agents = [Thing("agent", cells[column], {}, agent_id) for agent_id, column in enumerate((0, 4, 9))]
+    rich, poor = (Thing("altar", cells[c], {"inv:heart": n}) for c, n in ((6, 2), (11, 1)))
+    scene = Scene(paths, 0, agents, [rich, poor])
+    assert scene.assign(agents, [rich, poor], "heart") == {1: rich, 2: poor, 0: rich}
+    poor.raw["inv:heart"] = 0
+    assert scene.assign(agents, [rich, poor], "heart") == {1: rich, 2: rich}
+    assert scene.nearest(agents[2], [rich, poor]) is poor
+    assert scene.nearest(agents[2], []) is None
 
 
 def test_a_blocked_way_is_walked_around_or_given_up():
@@ -171,7 +186,7 @@ def test_a_blocked_way_is_walked_around_or_given_up():
     paths = Paths(closed)
     start, target = paths.cell(1, 0), paths.cell(0, 2)
     north, south = paths.cell(0, 0), paths.cell(2, 0)
-    assert paths.direct(start, target, ()) == "move_north"
+    assert paths.direct(start, target, set()) == "move_north"
     assert paths.direct(start, target, {north}) is None
     assert paths.detour(start, target, {north}) == "move_south"
     assert paths.detour(start, target, {north, south}) is None
