@@ -53,6 +53,10 @@ class SuiteResult:
         """Return the same result with what it takes to repeat it."""
         return replace(self, provenance=provenance)
 
+    def with_replays(self, replays: Mapping[str, str]) -> SuiteResult:
+        """Return the same result with the pages of its recorded episodes."""
+        return replace(self, replays=replays)
+
     @property
     def categories(self) -> dict[str, list[SimulationResult]]:
         """Category -> its simulations, in the order of the suite."""
@@ -183,6 +187,8 @@ def _to_text(result: SuiteResult) -> str:
             lines.append(f"  category score: {_with_interval(result.category_scores[category])}")
         lines.append("")
     lines += _notes(result)
+    if result.replays:
+        lines += ["", *(f"Replay of {name}: {path}" for name, path in result.replays.items())]
     if result.saved_to is not None:
         lines += ["", f"Results saved to: {result.saved_to}"]
     return "\n".join(lines) + "\n"

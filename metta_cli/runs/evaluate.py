@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
 from metta_cli.environments.builders import build
-from metta_cli.errors import StorageError
-from metta_cli.evaluation.episodes import environment_of, num_slots
+from metta_cli.errors import StorageError, UsageError
+from metta_cli.evaluation.episodes import Recording, environment_of, num_slots
 from metta_cli.evaluation.files import prepare_directory, results_directory, save_results
 from metta_cli.evaluation.players import builtin_source, is_builtin
+from metta_cli.evaluation.replay import write_replays
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.evaluation.suite import (
     BaselineEpisodes,
@@ -80,34 +81,54 @@ def evaluate(
     chosen = choose_suite(resolved, suite, environment, episodes)
     seed = config.seed if seed is None else seed
     directory = None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name)
+    recordings = _recordings(chosen, directory, save_replays or config.sim.render)
     contestant = _Contestant(uri, device or config.device, Path(config.data_dir))
     contestant.check(chosen)
     if directory is not None:
         prepare_directory(directory)
-    started_at, started = datetime.now(UTC), time.monotonic()
+    started = datetime.now(UTC)
     result = contestant.play(
         chosen,
         seed=seed,
         num_workers=choose_workers(chosen, num_workers),
         baselines=BaselineEpisodes() if baselines else None,
+        recordings=recordings,
         progress=progress,
     )
-    provenance = {
+    result = result.with_provenance(_provenance(contestant.description, started))
+    return _save(result, directory, recordings)
+
+
+def _provenance(policy: Mapping[str, Any], started: datetime) -> dict[str, Any]:
+    return {
         "command": shlex.join(sys.argv),
-        "started_at": started_at.isoformat(timespec="seconds"),
-        "elapsed_seconds": round(time.monotonic() - started, 3),
-        "policy": contestant.description,
+        "started_at": started.isoformat(timespec="seconds"),
+        "elapsed_seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
+        "policy": dict(policy),
         "versions": versions(),
         "git": git_state(),
     }
-    return _save(result.with_provenance(provenance), directory)
 
 
-def _save(result: SuiteResult, directory: Path | None) -> SuiteResult:
+def _recordings(
+    suite: SimulationSuiteConfig, directory: Path | None, is_asked_for: bool
+) -> dict[str, Recording]:
+    if not is_asked_for:
+        return {}
+    if directory is None:
+        raise UsageError("replays need a place to be written to", "give an output directory")
+    return {name: Recording() for name in suite.simulations}
+
+
+def _save(result: SuiteResult, directory: Path | None, recordings: Mapping[str, Recording]) -> SuiteResult:
     if directory is None:
         return result
     try:
-        return save_results(result, directory)
+        result = save_results(result, directory)
+        if not recordings:
+            return result
+        replays = write_replays(result, recordings, directory / "replays")
+        return save_results(result.with_replays(replays), directory)
     except StorageError:
         logger.error("not saved:\n%s", result.to_text())  # what was played shall not be lost
         raise

@@ -1,0 +1,137 @@
+"""Recorded episodes, played again."""
+
+import json
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from mettagrid.simulator import Simulation
+
+from metta_cli.config.layers import load_config
+from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
+from metta_cli.environments.actions import ActionCodec
+from metta_cli.environments.builders import build
+from metta_cli.environments.interface import interface_of
+from metta_cli.errors import SimulatorError, UsageError
+from metta_cli.evaluation.episodes import Recording, environment_of, play_simulation
+from metta_cli.evaluation.players import BUILTIN_PLAYERS
+from metta_cli.evaluation.replay import replay_data, replay_page
+from metta_cli.evaluation.suite import play_suite
+from metta_cli.runs.evaluate import evaluate
+
+SIMULATION = SingleEnvSimulationConfig(env="laser_tag", num_episodes=3, env_overrides={"max_steps": 120})
+
+
+@pytest.fixture(scope="module")
+def recording():
+    recorded = Recording(episode=1)
+    play_simulation(SIMULATION, BUILTIN_PLAYERS["scripted"], seed=4, recording=recorded)
+    return recorded
+
+
+@pytest.fixture(scope="module")
+def data(recording):
+    return replay_data(environment_of(SIMULATION), recording, 4)
+
+
+def frame_at(thing, step):
+    return [frame for frame in thing["frames"] if frame[0] <= step][-1][1:]
+
+
+def test_everything_is_where_mettagrids_own_simulation_has_it(recording, data):
+    config = build(environment_of(SIMULATION))
+    codec = ActionCodec(interface_of(config).action_names)
+    config.game.map_builder.seed = recording.result.map_seed
+    theirs = Simulation(config, seed=recording.result.simulation_seed)
+    for step, actions in enumerate(recording.actions, start=1):
+        theirs._c_sim.actions()[:], theirs._c_sim.vibe_actions()[:] = codec.split(actions)
+        theirs._c_sim.step()
+        if step not in (1, 60, 120):
+            continue
+        things = [each for each in theirs._c_sim.grid_objects().values() if each["type_name"] != "wall"]
+        expected = sorted(
+            [
+                each["type_name"],
+                each["r"],
+                each["c"],
+                each.get("vibe", 0),
+                {str(k): v for k, v in each["inventory"].items()},
+            ]
+            for each in things
+        )
+        assert sorted([thing["type"], *frame_at(thing, step)] for thing in data["things"]) == expected
+    walls = {(e["r"], e["c"]) for e in theirs._c_sim.grid_objects().values() if e["type_name"] == "wall"}
+    assert {(r, c + i) for r, c, length in data["walls"] for i in range(length)} == walls
+
+
+def test_recorded_returns_end_where_the_episode_ended(recording, data):
+    assert [entries[-1][1] for entries in data["returns"]] == pytest.approx(
+        recording.result.agent_returns, abs=1e-3
+    )
+    assert all(entries[0] == [0, 0.0] for entries in data["returns"])
+    assert any(len(entries) > 1 for entries in data["returns"])
+    assert data["num_steps"] == len(data["actions"]) == 120
+    assert data["vibe_names"] == ["default", "laser"]
+
+
+def test_nothing_is_written_down_twice(data):
+    for thing in data["things"]:
+        states = [frame[1:] for frame in thing["frames"]]
+        assert all(before != after for before, after in pairwise(states))
+    assert [thing["agent"] for thing in data["things"]][-8:] == list(range(8))
+
+
+def test_other_actions_are_found_out(recording):
+    idle = Recording(episode=1, actions=[np.zeros(8, int)] * 120, result=recording.result)
+    with pytest.raises(SimulatorError, match="came out differently"):
+        replay_data(environment_of(SIMULATION), idle, 4)
+
+
+def test_page_holds_the_episode_and_asks_for_nothing_else(data):
+    page = replay_page(data | {"simulation": "</script><b>", "policy": "scripted"})
+    assert not re.search(r"https?://|src=|href=|@import|url\(", page)
+    (inlined,) = re.findall(r"^const replay = (.*);$", page, re.MULTILINE)
+    assert json.loads(inlined) == json.loads(json.dumps(data)) | {
+        "simulation": "</script><b>",
+        "policy": "scripted",
+    }
+    assert page.count("</script>") == 1
+    assert "{{" not in page
+
+
+@pytest.mark.parametrize(("words", "options"), [((), {"save_replays": True}), (("sim.render=true",), {})])
+def test_first_episode_of_every_simulation_gets_a_page(tmp_path, words, options):
+    resolved = load_config(files=[], words=list(words), options={}, environ={})
+    result = evaluate(
+        resolved,
+        uri="random",
+        suite="navigation_single",
+        episodes=2,
+        baselines=False,
+        output_dir=tmp_path,
+        **options,
+    )
+    directory = tmp_path / "eval_random_navigation_single"
+    assert result.replays == {
+        "navigation/simple": str(directory / "replays" / "navigation_simple_episode_0.html"),
+        "navigation/intermediate": str(directory / "replays" / "navigation_intermediate_episode_0.html"),
+    }
+    assert sorted(result.replays.values()) == sorted(map(str, (directory / "replays").iterdir()))
+    assert f"Replay of navigation/simple: {directory}" in result.to_text()
+    assert json.loads((directory / "evaluation_results.json").read_text())["replays"] == result.replays
+
+
+def test_replays_without_a_place_are_refused_before_anything_is_played():
+    resolved = load_config(files=[], words=[], options={}, environ={})
+    with pytest.raises(UsageError, match="need a place"):
+        evaluate(resolved, uri="random", environment="laser_tag", save_replays=True)
+
+
+def test_suite_records_only_what_it_is_asked_for():
+    suite = SimulationSuiteConfig(
+        name="s", simulations={"a/laser_tag": SIMULATION, "b/laser_tag": SIMULATION}
+    )
+    recordings = {"b/laser_tag": Recording()}
+    play_suite(suite, BUILTIN_PLAYERS["noop"], seed=0, recordings=recordings)
+    assert len(recordings["b/laser_tag"].actions) == 120
