@@ -25,6 +25,7 @@ from metta_cli.cli.words import split_uri
 from metta_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from metta_cli.config.layers import ResolvedConfig
     from metta_cli.evaluation.results import SuiteResult
 
 EPILOG = """\b
@@ -95,18 +96,12 @@ def evaluate(
     }
     prepare_process()
     resolved = resolve(config or [], settings, options)
-    policy_uri = resolved.config.policy_uri
-    if policy_uri is None:
-        raise UsageError(
-            "nothing says what to evaluate",
-            "metta eval train_dir/RUN, or policy_uri=... in a configuration file",
-        )
     from metta_cli.cli.progress import create_suite_progress
     from metta_cli.runs.evaluate import evaluate as run_evaluation
 
     result = run_evaluation(
         resolved,
-        uri=policy_uri,
+        uri=require_uri(resolved),
         suite=suite,
         environment=env,
         episodes=resolved.config.sim.episodes,
@@ -118,6 +113,21 @@ def evaluate(
         progress=create_suite_progress(progress),
     )
     emit_result(result, format_name, output)
+
+
+def require_uri(resolved: ResolvedConfig) -> str:
+    """Return what is to be evaluated.
+
+    Raises:
+        UsageError: neither the command nor a file says it.
+    """
+    uri = resolved.config.policy_uri
+    if uri is None:
+        raise UsageError(
+            "nothing says what to evaluate",
+            "metta eval train_dir/RUN, or policy_uri=... in a configuration file",
+        )
+    return uri
 
 
 def emit_result(result: SuiteResult, format_name: str | None, output: str | None) -> None:
