@@ -7,7 +7,7 @@ from typing import Any
 from mettagrid.config.mettagrid_config import GameConfig, GlobalObsConfig, MettaGridConfig, ObsConfig
 from mettagrid.config.render_config import RenderConfig
 from mettagrid.map_builder.map_builder import MapBuilderConfig
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from metta_cli.config.section import Section
 from metta_cli.environments.parts import SYMBOLS
@@ -27,10 +27,17 @@ class Game(Section):
 
     max_steps: int = Field(1000, gt=0)
     """Steps of one episode, which then ends as a truncation."""
-    observation_size: int = Field(11, gt=0)
-    """Side of the square window that an agent sees, in cells: odd, at most 15."""
+    observation_size: int = Field(11, ge=1, le=15)
+    """Side of the window that an agent sees, in cells: odd, at most 15. Its corners are cut off."""
     num_tokens: int | None = Field(None, gt=0)
     """Rows of the observation; unset, the most that an agent of this game can ever see."""
+
+    @field_validator("observation_size")
+    @classmethod
+    def _has_a_middle(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise ValueError("an agent stands in the middle of its window, so the size must be odd")
+        return size
 
     def build(self) -> MettaGridConfig:
         """Return a new configuration of the game."""

@@ -176,9 +176,10 @@ def test_a_wrong_argument_is_refused_by_name(builder, args, reason):
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_an_even_window_is_refused(builder):
-    with pytest.raises(ConfigError, match=r"game\.obs\.width is 10"):
-        game(builder, observation_size=10)
+@pytest.mark.parametrize("size", [-1, 0, 10, 17])
+def test_a_window_that_is_even_or_too_large_is_refused(builder, size):
+    with pytest.raises(ConfigError, match=f"args.observation_size={size}"):
+        game(builder, observation_size=size)
 
 
 def test_too_few_tokens_are_refused():
