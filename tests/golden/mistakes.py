@@ -11,10 +11,11 @@ from pathlib import Path
 ADVANTAGES, LOSSES = "algorithms/advantages.py", "algorithms/losses.py"
 DISTRIBUTIONS, DIAGNOSTICS = "algorithms/distributions.py", "algorithms/diagnostics.py"
 PRIORITIES, SHAPES = "algorithms/priorities.py", "algorithms/shapes.py"
-UPDATE = "training/update.py"
+UPDATE, ROLLOUT = "training/update.py", "training/rollout.py"
+EXPERIENCE, LSTM = "training/experience.py", "policies/lstm.py"
 
-# File with mistakes -> the tests that have to notice them, for pytest. (Not the recorded numbers: they know
-# how the code was, and not what is right.)
+# File with mistakes -> the tests that have to notice them, separated by blanks. (Not the recorded numbers:
+# they know how the code was, and not what is right.)
 WITNESSES = {
     ADVANTAGES: "tests/golden/test_advantages.py",
     LOSSES: "tests/golden/test_losses.py",
@@ -23,6 +24,9 @@ WITNESSES = {
     PRIORITIES: "tests/golden/test_priorities.py",
     SHAPES: "tests/golden/test_shapes.py",
     UPDATE: "tests/golden/test_update.py",
+    EXPERIENCE: "tests/unit/training/test_experience.py",
+    ROLLOUT: "tests/integration/test_training.py tests/integration/test_recurrent_state.py",
+    LSTM: "tests/contract/test_policies.py",
 }
 
 # File -> (what is wrong, text that occurs exactly once, what the mistake puts in its place).
@@ -252,6 +256,67 @@ MISTAKES = {
             "variance explained by the targets",
             "explained_variance(values, advantages + values)",
             "explained_variance(values, advantages)",
+        ),
+    ],
+    EXPERIENCE: [
+        ("truncation is no done", "return self.terminals | self.truncations", "return self.terminals"),
+        (
+            "truncation lost in minibatches",
+            "self.terminals[index] | self.truncations[index]",
+            "self.terminals[index]",
+        ),
+        ("state of other segments", "part[:, index] for", "part[:, : len(index)] for"),
+        ("tokens in use cut off", "-(-self.used_tokens // 8) * 8", "self.used_tokens // 8 * 8"),
+    ],
+    ROLLOUT: [
+        (
+            "reward one step early",
+            "experience.rewards[rows, step] = self.rewards",
+            "experience.rewards[rows, step - 1] = self.rewards",
+        ),
+        ("reward of the last action lost", "experience.rewards[rows, -1] = self.rewards", "pass"),
+        ("value after the last action lost", "experience.values[rows, -1] = values", "pass"),
+        ("end of the last action lost", "experience.truncations[rows, -1] = self.truncations", "pass"),
+        ("state at segment start lost", "experience.state[name][:, rows] = part", "pass"),
+        (
+            "state kept over a truncation",
+            "self._forward(observations[:, :used], self.terminals | self.truncations,",
+            "self._forward(observations[:, :used], self.terminals,",
+        ),
+        (
+            "looking ahead moves the state",
+            "state = {name: part.clone() for name, part in self.state.items()}",
+            "state = self.state",
+        ),
+        ("truncation not bootstrapped", "self.gamma * self._forward(final", "0.0 * self._forward(final"),
+        ("bootstrap not discounted", "self.gamma * self._forward(final", "self._forward(final"),
+        (
+            "bootstrap from the next episode",
+            "self.environment.final_observations",
+            "self.environment.observations",
+        ),
+        ("bootstrap without memory", "part[:, agents] for name", "0 * part[:, agents] for name"),
+    ],
+    LSTM: [
+        ("no reset in training", "(hidden * mask, cell * mask)", "(hidden, cell)"),
+        ("cell not reset in training", "(hidden * mask, cell * mask)", "(hidden * mask, cell)"),
+        ("no reset while acting", "keep = (~dones).to(features.dtype)[None, :, None]", "keep = 1.0"),
+        (
+            "reset of everybody",
+            "mask = keep[None, :, start, None]",
+            "mask = keep[None, :, start, None].amin()",
+        ),
+        ("reset a step early", "dones[:, 1:].any(dim=0)", "dones[:, :-1].any(dim=0)"),
+        (
+            "state not updated",
+            'hidden, (state["lstm_h"], state["lstm_c"]) = self.lstm',
+            "hidden, _ = self.lstm",
+        ),
+        ("cell lost between pieces", "piece, (hidden, cell) = lstm", "piece, (hidden, _) = lstm"),
+        (
+            "training starts afresh",
+            "    if state is None:\n            state = self.initial_state(segments",
+            "    if True:\n            state = self.initial_state(segments",
         ),
     ],
 }
