@@ -9,7 +9,6 @@ from pathlib import Path
 import typer
 
 from metta_cli.errors import MettaError
-from metta_cli.extensions import POLICIES, plugin_names
 
 BUILTIN_PLAYERS = ("random", "noop", "scripted")
 DEFAULT_DATA_DIR = "train_dir"
@@ -45,6 +44,8 @@ def groups(incomplete: str) -> list[str]:
 
 def policies(incomplete: str) -> list[str]:
     """Return the names of policy architectures that start with `incomplete`."""
+    from metta_cli.extensions import POLICIES, plugin_names
+
     try:
         return starting_with(incomplete, plugin_names(POLICIES))
     except (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metta_cli.cli.options import FormatOption, OutputOption
 from metta_cli.cli.output import emit
 from metta_cli.errors import PluginError
-from metta_cli.extensions import KINDS, PluginInfo, check_plugin, conflict, list_plugins
+
+if TYPE_CHECKING:
+    from metta_cli.extensions import PluginInfo
 
 app = typer.Typer(help="Show the installed policies and checkpoint loaders.")
 
@@ -34,9 +36,14 @@ def list_command(
 
     METTA_LOAD_PLUGINS=a,b restricts them to the distributions a and b and the built-in ones.
     """
+    from metta_cli.extensions import KINDS, check_plugin, conflict, list_plugins
+
     found = [info for group in KINDS for info in list_plugins(group)]
     reasons = [check_plugin(info) if check else conflict(info) for info in found]
-    rows = [_row(info, reason, checked=check) for info, reason in zip(found, reasons, strict=True)]
+    rows = [
+        _row(info, KINDS[info.group], reason, checked=check)
+        for info, reason in zip(found, reasons, strict=True)
+    ]
     emit(rows, columns=COLUMNS, format_name=format_name, destination=output, empty="no plugin is installed")
     broken = [info for info, reason in zip(found, reasons, strict=True) if reason is not None]
     if check and broken:
@@ -47,11 +54,11 @@ def list_command(
         )
 
 
-def _row(info: PluginInfo, reason: str | None, *, checked: bool) -> dict[str, str | None]:
+def _row(info: PluginInfo, kind: str, reason: str | None, *, checked: bool) -> dict[str, str | None]:
     state = "broken" if reason is not None else "ok" if checked else "not checked"
     return {
         "name": info.name,
-        "kind": KINDS[info.group],
+        "kind": kind,
         "distribution": info.distribution,
         "version": info.version,
         "target": info.target,
