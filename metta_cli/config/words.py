@@ -73,6 +73,8 @@ def _settings(key: str, value: str, origin: str) -> list[Setting]:
     """Return what a key and the text of its value set."""
     if not value:
         raise ConfigError(f"{origin} has no value", "give it one, or `null` to have none")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ConfigError(f"{origin!a}: the value is not UTF-8 text")
     try:
         is_structured = value[0] in "[{\"'"
         node = parse_yaml(value, "value") if is_structured else Node(parse_scalar(value), 1, value)

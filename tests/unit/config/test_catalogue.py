@@ -99,3 +99,9 @@ def test_the_working_directory_adds_suites(write):
     write("name: mine\nsimulations: {a/b: {env: laser_tag}}\n", "configs/suite/mine.yaml")
     assert "mine" in suite_names()
     assert find_suite("mine").simulations["a/b"].env == "laser_tag"
+
+
+def test_hidden_files_are_no_part_of_the_catalogue(write):
+    write("builder: arena\n", "configs/env/.drafts/mine.yaml")
+    write("builder: arena\n", "configs/env/.mine.yaml")
+    assert not [name for name in environment_names() if "mine" in name]

@@ -179,3 +179,36 @@ def test_names_that_cannot_be_files_are_told_as_unknown(name):
         load(f"env={name}", files=())
     with pytest.raises(MettaError):
         load(files=[name])
+
+
+def test_a_neighbour_from_the_folder_of_another_group_goes_to_its_own_place(write):
+    write("defaults: [../trainer/mine]\nseed: 3\n", "configs/user/me.yaml")
+    write("ppo: {gamma: 0.25}\n", "configs/trainer/mine.yaml")
+    config = load("user=me", files=()).config
+    assert (config.trainer.ppo.gamma, config.seed) == (0.25, 3)
+
+
+def test_a_name_that_looks_like_a_number_is_a_name(write):
+    write("seed: 3\n", "configs/user/007.yaml")
+    write("user: 007\n")
+    write("name: year\nsimulations: {a: {env: laser_tag}}\n", "configs/suite/2024.yaml")
+    assert load().config.seed == load("user=007", files=()).config.seed == 3
+    assert load("sim.suite=2024").config.sim.suite.name == "year"
+
+
+def test_of_two_user_files_only_the_one_of_the_higher_layer_counts(write):
+    write("seed: 1\ndevice: cpu\n", "configs/user/one.yaml")
+    write("seed: 2\n", "configs/user/two.yaml")
+    config = load_config(environ={"METTA_USER": "one"}, words=["user=two"]).config
+    assert (config.seed, config.device, config.user) == (2, "auto", "two")
+
+
+def test_a_section_that_was_null_may_be_filled_again(write):
+    write("evals: null\n")
+    config = load("evals.name=x", "evals.simulations.a.env=laser_tag").config
+    assert config.evals.simulations["a"].env == "laser_tag"
+
+
+def test_a_value_takes_the_place_of_a_whole_section(write):
+    write("evals: navigation\n")
+    assert load("evals=null").config.evals is None

@@ -172,6 +172,12 @@ def test_several_mistakes_are_counted():
         load_config(words=["seed=-1", "trainer.ppo.gamma=2", "trainer.num_workers=x"])
 
 
+def test_what_follows_from_a_mistake_is_not_counted():
+    with pytest.raises(ConfigError) as error:
+        load_config(words=["trainer.checkpoint.checkpoint_interval=x"])
+    assert "more mistake" not in error.value.message
+
+
 def test_a_missing_value_says_where_its_neighbours_are(write):
     write("sim:\n  suite:\n    simulations: {a: {env: x}}\n")
     with pytest.raises(ConfigError, match=r"sim.suite.name is missing \(mine.yaml:3\)"):

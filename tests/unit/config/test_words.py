@@ -59,6 +59,13 @@ def test_an_empty_value_is_refused_and_told_how_to_have_none():
         environment_settings({"METTA_RUN": ""})
 
 
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        parse_word("run=\udcff")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        environment_settings({"METTA_RUN": "a\udcff"})
+
+
 def test_a_word_is_its_own_origin():
     assert [setting.origin for setting in parse_word("sim={episodes: 3, render: true}")] == [
         "sim={episodes: 3, render: true}"
