@@ -28,6 +28,7 @@ REDRAW_INTERVAL_SECONDS = 0.1
 NARROW_COLUMNS = 66
 WIDEST_COLUMNS = 90
 LABEL_COLUMNS = 12
+ECHO_COLUMNS = 4
 SPARKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 SHARES = {
     "environment": "time/environment_seconds",
@@ -267,7 +268,8 @@ def panel(view: RunView, num_columns: int, *, is_ascii: bool = False) -> Rendera
     from rich.table import Table
     from rich.text import Text
 
-    num_columns = min(num_columns, WIDEST_COLUMNS)
+    # The terminal echoes `^C` behind the panel; if that wraps, every later redraw is a line too low.
+    num_columns = min(num_columns - ECHO_COLUMNS, WIDEST_COLUMNS)
     is_narrow = num_columns < NARROW_COLUMNS
     bar = Table.grid(expand=True, padding=(0, 1))
     bar.add_column(ratio=1)
@@ -288,9 +290,11 @@ def panel(view: RunView, num_columns: int, *, is_ascii: bool = False) -> Rendera
         details.add_row("score so far", Text(trend, style="green"))
     if shares := view.time_shares():
         details.add_row("time goes to", "  ".join(f"{name} {share}%" for name, share in shares.items()))
+    title = Text(view.run, style="bold")
+    title.truncate(max(1, num_columns - 6), overflow="ellipsis")  # a panel grows with its title
     return Panel(
         Group(bar, table, details),
-        title=Text(view.run, style="bold"),
+        title=title,
         title_align="left",
         subtitle=duration(view.clock() - view.started),
         width=num_columns,
