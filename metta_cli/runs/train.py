@@ -21,6 +21,7 @@ from metta_cli.artifacts.loaders import load_checkpoint
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.schema import MettaConfig, unsupported_settings
 from metta_cli.environments.builders import build
+from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
@@ -52,7 +53,6 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
     config = resolved.config
-    _refuse_unsupported(config)
     device = choose_device(config.device)
     directory = RunDirectory(config.data_dir, config.run or time.strftime("run_%Y%m%d_%H%M%S"))
     if directory.exists and not resume:
@@ -61,23 +61,31 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
             "choose another name with --run, or leave out --no-resume to go on with it",
         )
     configure_threads()
+    initial = _check_before_writing(config)
     directory.create()
     with directory.lock(), StopSignals() as stop:
         checkpoint = _newest_checkpoint(directory)
         epoch = checkpoint.manifest.epoch if checkpoint else 0
         with _create_environment(config, epoch) as environment:
-            trainer = _create_trainer(config, environment, device, checkpoint, stop)
+            trainer = _create_trainer(config, environment, device, checkpoint or initial, stop)
+            if checkpoint is not None:
+                _go_on(trainer, checkpoint)
             _describe(directory, resolved)
             tracker = _create_tracker(config, directory)
             return Session(config, directory, trainer, tracker, progress, stop).execute()
 
 
-def _refuse_unsupported(config: MettaConfig) -> None:
+def _check_before_writing(config: MettaConfig) -> Checkpoint | None:
+    """Try what needs no run directory, so that a mistake leaves none behind; return the initial policy."""
     unsupported = unsupported_settings(config.trainer)
     if unsupported:
         raise ConfigError(
             f"this version does not act upon {', '.join(unsupported)}", "leave it at its default"
         )
+    count_environments(config)
+    create_policy(config.policy.name, interface_of(build(config.env)), config.policy.args)
+    uri = config.policy_uri or config.trainer.initial_policy.uri
+    return load_checkpoint(uri, device="cpu", data_dir=Path(config.data_dir)) if uri else None
 
 
 def _newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:
@@ -135,17 +143,16 @@ def _create_trainer(
     config: MettaConfig,
     environment: VectorEnvironment,
     device: torch.device,
-    checkpoint: Checkpoint | None,
+    start: Checkpoint | None,
     stop: StopSignals,
 ) -> Trainer:
     torch.manual_seed(config.seed)
     policy = create_policy(config.policy.name, environment.interface, config.policy.args)
-    start = checkpoint or _initial_checkpoint(config)
     if start is not None:
         _check_fit(config, environment, start)
         load_weights(policy, start.weights, start.manifest.name)
     policy.to(device)
-    trainer = Trainer(
+    return Trainer(
         config.trainer,
         environment=environment,
         policy=policy,
@@ -153,19 +160,15 @@ def _create_trainer(
         device=device,
         should_stop=lambda: stop.requested is not None,
     )
-    if checkpoint is not None:
-        if checkpoint.trainer_state is None:
-            raise CheckpointError(
-                f"{checkpoint.manifest.name} holds a policy only, so its run cannot go on",
-                "start a new run from it with policy_uri=",
-            )
-        trainer.load_state_dict(checkpoint.trainer_state)
-    return trainer
 
 
-def _initial_checkpoint(config: MettaConfig) -> Checkpoint | None:
-    uri = config.policy_uri or config.trainer.initial_policy.uri
-    return load_checkpoint(uri, device="cpu", data_dir=Path(config.data_dir)) if uri else None
+def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    if checkpoint.trainer_state is None:
+        raise CheckpointError(
+            f"{checkpoint.manifest.name} holds a policy only, so its run cannot go on",
+            "start a new run from it with policy_uri=",
+        )
+    trainer.load_state_dict(checkpoint.trainer_state)
 
 
 def _check_fit(config: MettaConfig, environment: VectorEnvironment, start: Checkpoint) -> None:
