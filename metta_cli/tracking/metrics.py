@@ -80,6 +80,12 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
     "time/forward_seconds": MetricDefinition("s", "the part of it spent in the policy"),
     "time/update_seconds": MetricDefinition("s", "wall time of the update in this epoch"),
+    "avg_simulation_score": MetricDefinition(
+        "reward/agent", "plain mean over the simulations of an evaluation of their scores"
+    ),
+    "avg_category_score": MetricDefinition(
+        "reward/agent", "plain mean over the categories of an evaluation of their scores"
+    ),
 }
 """Name -> definition."""
 
@@ -94,8 +100,13 @@ FAMILIES: dict[str, MetricDefinition] = {
     "env_game/": MetricDefinition(
         "count/episode", "mean over the episodes that ended in this epoch of MettaGrid's counter"
     ),
+    "eval_": MetricDefinition(
+        "reward/agent",
+        "eval_CATEGORY/SIMULATION: mean over episodes of the mean over agents of the summed reward; "
+        "eval_CATEGORY/score: plain mean over the simulations of the category",
+    ),
 }
-"""Prefix -> definition, where the simulator decides which names there are."""
+"""Prefix -> definition, where the simulator or the evaluated suite decides which names there are."""
 
 
 def check_names(names: Iterable[str]) -> None:
