@@ -56,3 +56,8 @@ def test_staggered_first_episodes_end_uniformly():
     drawn = [seeds.first_episode_steps(slot, 50) for slot in range(5000)]
     assert sorted(set(drawn)) == list(range(1, 51))
     assert max(drawn.count(step) for step in range(1, 51)) < 150  # 100 on average
+
+
+def test_a_slot_sees_all_of_a_pool_also_when_the_number_of_slots_is_a_multiple_of_it():
+    seeds = EpisodeSeeds(0, pool_size=8)
+    assert len({seeds.map_seed(round_ * 16 + 3) for round_ in range(100)}) == 8

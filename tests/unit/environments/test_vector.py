@@ -165,15 +165,17 @@ def test_an_episode_that_ends_by_rule_is_a_terminal(monkeypatch):
 
 
 def test_staggered_first_episodes_are_cut_where_their_seed_says_and_later_ones_are_whole():
-    max_steps = 12
-    with VectorEnvironment(LASER_TAG, num_environments=6, seed=4, stagger_episodes=True) as environment:
-        _, episodes = record(environment, random_actions(environment, 40))
+    max_steps = 4
+    spec = LASER_TAG.model_copy(update={"args": LASER_TAG.args | {"max_steps": max_steps}})
+    seeds = EpisodeSeeds(8)
+    firsts = [seeds.first_episode_steps(slot, max_steps) for slot in range(6)]
+    assert set(firsts) == {1, 2, 3, max_steps}
+    with VectorEnvironment(spec, num_environments=6, seed=8, stagger_episodes=True) as environment:
+        record(environment, random_actions(environment, 3))
+        _, episodes = record(environment, random_actions(environment, 14))  # after another reset
     lengths = defaultdict(list)
     for episode in episodes:
         lengths[episode.environment].append((episode.num_steps, episode.is_cut, episode.truncated))
-    seeds = EpisodeSeeds(4)
-    firsts = [seeds.first_episode_steps(slot, max_steps) for slot in range(6)]
-    assert len(set(firsts)) > 2
     for slot, first in enumerate(firsts):
         assert lengths[slot][0] == (first, first < max_steps, True)
         assert set(lengths[slot][1:]) == {(max_steps, False, True)}
