@@ -80,12 +80,6 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
     "time/forward_seconds": MetricDefinition("s", "the part of it spent in the policy"),
     "time/update_seconds": MetricDefinition("s", "wall time of the update in this epoch"),
-    "avg_simulation_score": MetricDefinition(
-        "reward/agent", "plain mean over the simulations of an evaluation of their scores"
-    ),
-    "avg_category_score": MetricDefinition(
-        "reward/agent", "plain mean over the categories of an evaluation of their scores"
-    ),
 }
 """Name -> definition."""
 
@@ -93,9 +87,6 @@ FAMILIES: dict[str, MetricDefinition] = {
     "env_agent/": MetricDefinition(
         "count/episode",
         "mean over agents and over the episodes that ended in this epoch of MettaGrid's counter",
-    ),
-    "eval_": MetricDefinition(
-        "reward/agent", "`eval_CATEGORY/SIMULATION`: mean return per agent over the episodes of a simulation"
     ),
     "env_game/": MetricDefinition(
         "count/episode", "mean over the episodes that ended in this epoch of MettaGrid's counter"
