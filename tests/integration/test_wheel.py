@@ -69,11 +69,8 @@ print(metta_cli.__file__, metta_cli.configs.__file__, metta_plugins.__file__)
     assert all(path.startswith(str(metta.parents[1])) for path in result.stdout.split())
 
 
-def test_the_installed_command_says_its_version(metta: Path, tmp_path: Path) -> None:
+def test_the_installed_command_finds_its_configs_and_plugins(metta: Path, tmp_path: Path) -> None:
     assert run(metta, "--version", tmp_path).stdout.strip() == f"metta {metta_cli.__version__}"
-
-
-def test_the_installed_command_finds_the_shipped_configs_and_plugins(metta: Path, tmp_path: Path) -> None:
     assert "navigation/simple" in run(metta, "configs list", tmp_path).stdout
     assert "fast" in run(metta, "plugins list --check", tmp_path).stdout
 
