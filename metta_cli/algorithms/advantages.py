@@ -31,13 +31,12 @@ def compute_advantage(
         advantages[t] = delta_t + gamma * gae_lambda * c_t * alive * advantages[t + 1]
 
     with 0 in place of `advantages[T - 1]`: the last column has no successor and is left as it was passed.
-    Column 0 of `rewards` and `dones` belongs to the segment before and has no influence. With ratio 1 and
-    clips of at least 1 this is GAE. It is IMPALA's policy-gradient advantage only if `gae_lambda` is 1 and
-    both clips are equal. No gradient flows, into the ratio or anything else. An episode that was cut by time
-    counts as ended for good, unless `gamma * V(last observation)` was added to its last reward.
+    Column 0 of `rewards` and `dones` has no influence. With ratio 1 and clips of at least 1 this is GAE. It
+    is IMPALA's policy-gradient advantage only if `gae_lambda` is 1 and both clips are equal. No gradient
+    flows. An episode cut by time counts as ended, unless its last reward holds `gamma * V(last observation)`.
 
-    Source: Espeholt et al. 2018, equation 1 and remark 2, https://arxiv.org/abs/1802.01561, on the reward
-        alignment of PufferLib's `compute_puff_advantage`, which gives the same numbers.
+    Source: Espeholt et al. 2018, equation 1 and remark 2, https://arxiv.org/abs/1802.01561, with rewards
+        aligned as in PufferLib's `compute_puff_advantage`, which gives the same numbers.
 
     Args:
         values: `[S, T]` critic output, in discounted reward.
@@ -49,7 +48,7 @@ def compute_advantage(
         gae_lambda: weight of long traces in [0, 1]; 1 is the full return.
         vtrace_rho_clip: bound on the ratio that weighs the error (rho-bar).
         vtrace_c_clip: bound on the ratio that carries the trace (c-bar).
-        device: where to compute; the inputs may lie elsewhere, in any memory layout.
+        device: where to compute; inputs may lie elsewhere, in any memory layout.
 
     Returns:
         `advantages` on `device`: the passed buffer itself if it lies there.
@@ -57,18 +56,13 @@ def compute_advantage(
     Raises:
         ValueError: if a tensor is not `[S, T]` like `values`; the message names it.
     """
+    ratio = importance_sampling_ratio
     expect_shape((None, None), values=values)
     expect_shape(
-        values.shape,
-        rewards=rewards,
-        dones=dones,
-        importance_sampling_ratio=importance_sampling_ratio,
-        advantages=advantages,
+        values.shape, rewards=rewards, dones=dones, importance_sampling_ratio=ratio, advantages=advantages
     )
-    values, rewards, dones, ratio = (
-        tensor.to(device=device, dtype=values.dtype)
-        for tensor in (values, rewards, dones, importance_sampling_ratio)
-    )
+    tensors = (values, rewards, dones, ratio)
+    values, rewards, dones, ratio = (tensor.to(device=device, dtype=values.dtype) for tensor in tensors)
     alive = 1.0 - dones[:, 1:]
     errors = rewards[:, 1:] + gamma * alive * values[:, 1:] - values[:, :-1]
     weighted_errors = ratio[:, :-1].clamp(max=vtrace_rho_clip) * errors

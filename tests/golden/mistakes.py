@@ -70,7 +70,7 @@ MISTAKES = {
             "zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True)",
             "zip(steps[:-1], steps[1:], strict=True)",
         ),
-        ("rewards not checked", "        rewards=rewards,\n", ""),
+        ("rewards not checked", "values.shape, rewards=rewards, dones", "values.shape, dones"),
     ],
     LOSSES: [
         (
