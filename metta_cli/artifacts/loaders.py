@@ -11,6 +11,7 @@ It is made without arguments whenever a URI of that scheme is loaded, and must f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +23,25 @@ from metta_cli.extensions import LOADERS, load_plugin, plugin_names
 DEFAULT_DATA_DIR = Path("train_dir")
 
 
+@dataclass(frozen=True)
+class ForeignFile:
+    """A file of weights that another tool wrote, found but not opened.
+
+    A loader only says where it is. `metta_cli.artifacts.foreign` alone opens such files, so that what may
+    be read, and what is refused, is decided in one place.
+
+    Attributes:
+        path: where it is on this machine.
+    """
+
+    path: Path
+
+
 class Loader(Protocol):
     """What a loader plugin must be able to do."""
 
-    def load(self, uri: Uri, *, device: str, data_dir: Path) -> Checkpoint:
-        """Return the checkpoint at `uri`.
+    def load(self, uri: Uri, *, device: str, data_dir: Path) -> Checkpoint | ForeignFile:
+        """Return the checkpoint at `uri`, or the file there that another tool wrote.
 
         A loader that fetches over a network keeps what it fetched where it can be verified, gives up in
         bounded time, and executes nothing that it loads.
@@ -37,7 +52,7 @@ class Loader(Protocol):
             data_dir: where the runs of this machine are.
 
         Returns:
-            A checkpoint with tensors of its own: the caller may change them.
+            A checkpoint with tensors of its own, which the caller may change; or the place of a file, unread.
 
         Raises:
             NotFoundError: there is nothing at `uri`; the cure names what there is.
@@ -47,8 +62,10 @@ class Loader(Protocol):
         ...
 
 
-def load_checkpoint(uri: str, device: str = "cpu", *, data_dir: Path = DEFAULT_DATA_DIR) -> Checkpoint:
-    """Return the checkpoint at an address.
+def load_checkpoint(
+    uri: str, device: str = "cpu", *, data_dir: Path = DEFAULT_DATA_DIR
+) -> Checkpoint | ForeignFile:
+    """Return the checkpoint at an address, or the file there that another tool wrote.
 
     Args:
         uri: `RUN`, `RUN:v12`, a path, or `SCHEME://...`; without a version, the newest valid one.
@@ -73,10 +90,10 @@ def load_checkpoint(uri: str, device: str = "cpu", *, data_dir: Path = DEFAULT_D
             "ask its author to follow metta_cli.artifacts.loaders.Loader",
         )
     loader: Loader = loader_class()
-    checkpoint = loader.load(parsed, device=device, data_dir=data_dir)
-    if not isinstance(checkpoint, Checkpoint):
+    found = loader.load(parsed, device=device, data_dir=data_dir)
+    if not isinstance(found, Checkpoint | ForeignFile):
         raise PluginError(
-            f"loader '{parsed.scheme}' returned a {type(checkpoint).__name__} for {uri}, not a Checkpoint",
+            f"loader '{parsed.scheme}' returned a {type(found).__name__} for {uri}, not a Checkpoint",
             "ask its author to follow metta_cli.artifacts.loaders.Loader",
         )
-    return checkpoint
+    return found

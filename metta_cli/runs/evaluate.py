@@ -10,28 +10,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from metta_cli.artifacts.checkpoints import Checkpoint
-from metta_cli.artifacts.loaders import load_checkpoint
+import torch
+
 from metta_cli.config.catalogue import find_environment, find_suite
 from metta_cli.config.environment import EnvironmentSpec
+from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
 from metta_cli.environments.builders import build
-from metta_cli.errors import StorageError, UsageError
+from metta_cli.errors import CheckpointError, StorageError, UsageError
 from metta_cli.evaluation.episodes import Recording, environment_of, num_slots
 from metta_cli.evaluation.files import prepare_directory, results_directory, save_results
-from metta_cli.evaluation.players import builtin_source, is_builtin
+from metta_cli.evaluation.players import Player, PlayerSource, PolicyPlayer, builtin_source, is_builtin
 from metta_cli.evaluation.replay import write_replays
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.evaluation.suite import (
     BaselineEpisodes,
     SuiteProgress,
-    evaluate_policy,
     play_suite,
-    suite_differences,
 )
 from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
-from metta_cli.runs.policies import policy_of
+from metta_cli.runs.policies import LoadedPolicy, load_policy, suite_fits
 from metta_cli.runs.provenance import git_state, versions
 
 WORTHWHILE_AGENT_STEPS = 400_000
@@ -188,28 +187,20 @@ def _workers(simulation: SingleEnvSimulationConfig, requested: int | None) -> in
 
 
 class _Contestant:
-    """Who is evaluated: a built-in player, or the policy of a checkpoint."""
+    """Who is evaluated: a built-in player, or a policy."""
 
     def __init__(self, uri: str, device: str, data_dir: Path) -> None:
         self.uri = uri
         self.description: dict[str, Any] = {"uri": uri}
-        self._checkpoint: Checkpoint | None = None
+        self._policy: LoadedPolicy | None = None
         if is_builtin(uri):
             self._source = builtin_source(uri)
             return
         self._device = choose_device(device)
         configure_threads()
-        self._checkpoint = load_checkpoint(uri, str(self._device), data_dir=data_dir)
-        self._policy = policy_of(self._checkpoint, self._device)
-        manifest = self._checkpoint.manifest
-        self.description |= {
-            "checkpoint": manifest.name,
-            "agent_steps": manifest.agent_steps,
-            "trained_on": manifest.environment.name,
-            "architecture": manifest.architecture.model_dump(),
-            "sha256": {name: digest.sha256 for name, digest in manifest.files.items()},
-            "device": str(self._device),
-        }
+        self._policy = load_policy(uri, self._device, data_dir=data_dir)
+        self._source = policy_source(self._policy, self._device, uri)
+        self.description |= self._policy.description | {"device": str(self._device)}
 
     def check(self, suite: SimulationSuiteConfig) -> None:
         """Warn about names that do not match.
@@ -217,21 +208,26 @@ class _Contestant:
         Raises:
             CheckpointError: if the policy cannot play one of the simulations.
         """
-        if self._checkpoint is None:
+        if self._policy is None:
             return
-        differences = suite_differences(self._checkpoint.manifest.passport, suite, self.uri)
-        for simulation, lines in differences.items():
-            logger.warning("%s is matched by name to %s: %s", self.uri, simulation, "; ".join(lines))
+        for simulation, fit in suite_fits(self._policy, suite).items():
+            if fit.obstacle is not None:
+                raise CheckpointError(
+                    f"{self.uri} cannot play {simulation}: {fit.obstacle.message}", fit.obstacle.cure
+                )
+            if fit.differences:
+                lines = "; ".join(fit.differences)
+                logger.warning("%s is matched by name to %s: %s", self.uri, simulation, lines)
 
     def play(self, suite: SimulationSuiteConfig, **options: Any) -> SuiteResult:
         """Play the suite; see `play_suite` for the options."""
-        if self._checkpoint is None:
-            return play_suite(suite, self._source, **options)
-        return evaluate_policy(
-            self._policy,
-            self._checkpoint.manifest.passport,
-            suite,
-            device=self._device,
-            name=self.uri,
-            **options,
-        )
+        return play_suite(suite, self._source, **options)
+
+
+def policy_source(policy: LoadedPolicy, device: torch.device, name: str) -> PlayerSource:
+    """Return a source whose players share a policy, each fitted to its environment."""
+
+    def create(interface: EnvironmentInterface, num_agents: int) -> Player:
+        return PolicyPlayer(policy.fit(interface)[0].eval(), num_agents, device, name)
+
+    return PlayerSource(name, create)

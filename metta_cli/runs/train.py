@@ -17,7 +17,7 @@ from metta_cli.artifacts.checkpoints import (
     Checkpoint,
     latest_valid_checkpoint,
 )
-from metta_cli.artifacts.loaders import load_checkpoint
+from metta_cli.artifacts.loaders import ForeignFile, load_checkpoint
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.schema import MettaConfig, unsupported_settings
 from metta_cli.environments.builders import build
@@ -85,7 +85,10 @@ def _check_before_writing(config: MettaConfig) -> Checkpoint | None:
     count_environments(config)
     create_policy(config.policy.name, interface_of(build(config.env)), config.policy.args)
     uri = config.policy_uri or config.trainer.initial_policy.uri
-    return load_checkpoint(uri, device="cpu", data_dir=Path(config.data_dir)) if uri else None
+    start = load_checkpoint(uri, device="cpu", data_dir=Path(config.data_dir)) if uri else None
+    if isinstance(start, ForeignFile):
+        raise CheckpointError(f"{start.path} is a file of another tool", "give the address of a checkpoint")
+    return start
 
 
 def _newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:

@@ -77,14 +77,15 @@ class LoaderContract:
         raise NotImplementedError
 
     def load(self, uri: str, directory: Path) -> Checkpoint:
-        """Load as `metta` does."""
-        return self.make_loader().load(parse_uri(uri), device="cpu", data_dir=directory)
+        """Load a checkpoint as `metta` does."""
+        loaded = self.make_loader().load(parse_uri(uri), device="cpu", data_dir=directory)
+        assert isinstance(loaded, Checkpoint)
+        return loaded
 
     def test_the_weights_come_back(self, tmp_path: Path) -> None:
         """Same names, types, shapes and values, on the device that was asked for."""
         stored = example_checkpoint()
         loaded = self.load(self.store(stored, tmp_path), tmp_path)
-        assert isinstance(loaded, Checkpoint)
         assert loaded.weights.keys() == stored.weights.keys()
         for name, tensor in stored.weights.items():
             assert loaded.weights[name].dtype == tensor.dtype, name

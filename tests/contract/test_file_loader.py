@@ -16,3 +16,11 @@ class TestFileLoader(LoaderContract):
 
     def missing_uri(self, directory: Path) -> str:
         return f"file://{directory}/missing"
+
+
+class TestFileLoaderForFilesOfOthers(TestFileLoader):
+    def store(self, checkpoint: Checkpoint, directory: Path) -> str:
+        return super().store(checkpoint, directory).replace("file://", "pytorch://")
+
+    def missing_uri(self, directory: Path) -> str:
+        return f"pytorch://{directory}/missing.pt"

@@ -1,4 +1,4 @@
-"""The `file` loader: checkpoints on this machine."""
+"""The loaders `file` and `pytorch`: checkpoints, and files of other tools, on this machine."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from metta_cli.artifacts.checkpoints import (
     list_checkpoints,
     read_checkpoint,
 )
-from metta_cli.artifacts.uris import Uri
-from metta_cli.errors import CheckpointError, NotFoundError, suggestion
+from metta_cli.artifacts.loaders import ForeignFile
+from metta_cli.artifacts.uris import DEFAULT_SCHEME, Uri
+from metta_cli.errors import NotFoundError, suggestion
 
 CHECKPOINTS = "checkpoints"
+WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""What files of weights are called; one of any other name is loaded too, but never proposed."""
 
 logger = logging.getLogger(__name__)
 
 
 class FileLoader:
-    """Loads from directories, named in any of these ways.
+    """Finds checkpoints, which are directories, and files of weights that other tools wrote.
+
+    A checkpoint is named in any of these ways:
 
     `train_dir/RUN/checkpoints/RUN:v12` or any copy of it, a run directory `train_dir/RUN` or its
     `checkpoints` directory (the newest valid checkpoint), either of them with `:v12` or `:latest`, and
@@ -30,13 +35,15 @@ class FileLoader:
     directory first, then from the data directory.
     """
 
-    def load(self, uri: Uri, *, device: str, data_dir: Path) -> Checkpoint:
+    def load(self, uri: Uri, *, device: str, data_dir: Path) -> Checkpoint | ForeignFile:
         """Return the checkpoint at `uri`; see `metta_cli.artifacts.loaders.Loader`."""
         path = Path(uri.path).expanduser()
         for place in dict.fromkeys((path, data_dir / path)):
             exact = place if uri.version is None else place.with_name(f"{place.name}:{uri.version}")
             if _is_checkpoint(exact):
                 return read_checkpoint(exact, device)
+            if exact.exists() and not exact.is_dir():
+                return ForeignFile(exact)
             for directory, run in _checkpoint_directories(place):
                 if list_checkpoints(directory, run) or directory.name == CHECKPOINTS:
                     return _choose(uri, directory, run, device)
@@ -82,15 +89,28 @@ def _choose(uri: Uri, directory: Path, run: str | None, device: str) -> Checkpoi
     )
 
 
-def _nothing_at(uri: Uri, path: Path, data_dir: Path) -> NotFoundError | CheckpointError:
-    if path.is_file():
-        return CheckpointError(
-            f"{path} is a file, and a checkpoint is a directory", "give a run, or a directory such as RUN:v12"
-        )
+def _nothing_at(uri: Uri, path: Path, data_dir: Path) -> NotFoundError:
     named = uri.path + (f":{uri.version}" if uri.version else "")
     if path.is_dir():
         return NotFoundError(f"{path} is neither a run nor a checkpoint", _known(path.name, path, data_dir))
+    if uri.scheme != DEFAULT_SCHEME or path.suffix in WEIGHT_SUFFIXES:
+        return NotFoundError(f"there is no file '{named}'", _nearest_file(path))
     return NotFoundError(f"there is no run or checkpoint '{named}'", _known(path.name, path.parent, data_dir))
+
+
+def _nearest_file(path: Path) -> str:
+    """Return a cure that names what exists and comes closest to a path that does not."""
+    directory = next(parent for parent in path.parents if parent.is_dir())
+    missing = path.relative_to(directory).parts[0]
+    is_last = directory == path.parent
+    names = [
+        str(entry)
+        for entry in sorted(directory.iterdir())
+        if (entry.suffix in WEIGHT_SUFFIXES if is_last else entry.is_dir())
+    ]
+    if not names:
+        return f"{directory.resolve()} holds no {'file of weights' if is_last else 'directory'}"
+    return suggestion(str(directory / missing), names)
 
 
 def _known(name: str, directory: Path, data_dir: Path) -> str:

@@ -6,7 +6,7 @@ import torch
 
 from metta_cli.artifacts import loaders
 from metta_cli.artifacts.checkpoints import CheckpointManifest, save_checkpoint
-from metta_cli.artifacts.loaders import load_checkpoint
+from metta_cli.artifacts.loaders import ForeignFile, load_checkpoint
 from metta_cli.errors import CheckpointError, NotFoundError, PluginError, UnknownNameError
 
 
@@ -103,10 +103,38 @@ def test_without_any_run_the_cure_is_to_train_one(tmp_path: Path) -> None:
         load_checkpoint("walker", data_dir=tmp_path / "missing")
 
 
-def test_a_file_is_no_checkpoint(data_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"model\.pt is a file, and a checkpoint is a directory"):
-        load_checkpoint("model.pt", data_dir=data_dir)
+@pytest.mark.parametrize("uri", ["model.pt", "file://model.pt", "pytorch://model.pt", "pytorch://other"])
+def test_a_file_is_handed_over_unread(data_dir: Path, tmp_path: Path, uri: str) -> None:
+    (tmp_path / "model.pt").write_bytes(b"not even a file of weights")
+    (data_dir / "other").write_bytes(b"")
+    assert load_checkpoint(uri, data_dir=data_dir) in (
+        ForeignFile(Path("model.pt")),
+        ForeignFile(data_dir / "other"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("modle.pt", r"there is no file 'modle\.pt' \(did you mean 'model\.pt'\?\)"),
+        ("pytorch://modle", r"there is no file 'modle' \(did you mean 'model\.pt'\?\)"),
+        ("pytorch://trian_dir/model.pt", r"did you mean 'train_dir'\?"),
+        ("pytorch://train_dir/model.pt", r"train_dir holds no file of weights"),
+        ("pytorch://train_dir/runner/a/b.pt", r"did you mean 'train_dir/runner/checkpoints'\?|known: "),
+        ("pytorch://train_dir", r"train_dir is neither a run nor a checkpoint"),
+    ],
+)
+def test_a_missing_file_is_answered_with_the_closest_one(
+    data_dir: Path, tmp_path: Path, uri: str, message: str
+) -> None:
+    (tmp_path / "model.pt").write_bytes(b"")
+    with pytest.raises(NotFoundError, match=message):
+        load_checkpoint(uri, data_dir=data_dir)
+
+
+def test_a_checkpoint_is_found_by_the_scheme_for_files_of_others_too(data_dir: Path) -> None:
+    checkpoint = load_checkpoint("pytorch://walker:v2", data_dir=data_dir)
+    assert checkpoint.manifest.epoch == 2
 
 
 def test_an_unknown_scheme_is_answered_with_the_known_ones() -> None:
