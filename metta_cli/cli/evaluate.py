@@ -9,14 +9,19 @@ import typer
 
 from metta_cli.cli import completion
 from metta_cli.cli.options import (
+    BaselinesOption,
     ConfigOption,
     DeviceOption,
     EnvironmentOption,
+    EpisodesOption,
     FormatOption,
     OutputOption,
     ProgressOption,
+    ResultsDirectoryOption,
+    SaveReplaysOption,
     SeedOption,
     SettingsArgument,
+    WorkersOption,
     named,
 )
 from metta_cli.cli.output import emit
@@ -50,29 +55,14 @@ def evaluate(
     words: SettingsArgument = None,
     suite: Annotated[str | None, named("Suite to play, such as navigation.", completion.suites)] = None,
     env: EnvironmentOption = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Episodes per simulation.", show_default=False)
-    ] = None,
+    episodes: EpisodesOption = None,
     seed: SeedOption = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, metavar="N", help="Processes that step environments; changes no score.", show_default=False
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     device: DeviceOption = None,
     config: ConfigOption = None,
-    output_dir: Annotated[
-        Path,
-        typer.Option(metavar="DIRECTORY", help="Where evaluation_results.yaml goes, in a folder of its own."),
-    ] = Path("eval_results"),
-    save_replays: Annotated[
-        bool, typer.Option("--save-replays", help="Record the first episode of every simulation.")
-    ] = False,
-    baselines: Annotated[
-        bool,
-        typer.Option("--baselines/--no-baselines", help="Let random and scripted play the same episodes."),
-    ] = True,
+    output_dir: ResultsDirectoryOption = Path("eval_results"),
+    save_replays: SaveReplaysOption = False,
+    baselines: BaselinesOption = True,
     progress: ProgressOption = "auto",
     format_name: FormatOption = None,
     output: OutputOption = None,
@@ -105,9 +95,7 @@ def evaluate(
         suite=suite,
         environment=env,
         episodes=resolved.config.sim.episodes,
-        seed=resolved.config.seed,
         num_workers=resolved.config.sim.num_workers,
-        device=resolved.config.device,
         output_dir=output_dir,
         baselines=baselines,
         progress=create_suite_progress(progress),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -89,5 +90,33 @@ ProgressOption = Annotated[
     typer.Option(
         **choice("progress display", PROGRESS_FORMS),
         help="Live display, lines, or nothing; auto is rich on a terminal, else plain.",
+    ),
+]
+EpisodesOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Episodes per simulation.", show_default=False)
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, metavar="N", help="Processes that step environments; changes no score.", show_default=False
+    ),
+]
+ResultsDirectoryOption = Annotated[
+    Path,
+    typer.Option(metavar="DIRECTORY", help="Where evaluation_results.yaml goes, in a folder of its own."),
+]
+SaveReplaysOption = Annotated[
+    bool, typer.Option("--save-replays", help="Record the first episode of every simulation.")
+]
+BaselinesOption = Annotated[
+    bool,
+    typer.Option("--baselines/--no-baselines", help="Let random and scripted play the same episodes."),
+]
+AllowPickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Unpickle a whole module, which runs code of whoever wrote the file.",
+        show_default=False,
     ),
 ]

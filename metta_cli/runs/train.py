@@ -198,7 +198,14 @@ def _create_tracker(config: MettaConfig, directory: RunDirectory) -> Tracker:
     if config.wandb.mode != "off":
         from metta_cli.tracking.wandb import WandbTracker
 
-        trackers.append(WandbTracker(config.wandb, run=directory.run, directory=directory.path))
+        trackers.append(
+            WandbTracker(
+                config.wandb,
+                run=directory.run,
+                directory=directory.path,
+                run_config=config.model_dump(mode="json"),
+            )
+        )
     return TrackerGroup(trackers)
 
 
