@@ -9,6 +9,7 @@ import typer
 
 from metta_cli.cli import completion
 from metta_cli.cli.options import (
+    AllowPickleOption,
     BaselinesOption,
     ConfigOption,
     DeviceOption,
@@ -42,16 +43,19 @@ Examples:
 """
 
 
+UriArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="URI",
+        help="What to evaluate: a run, a checkpoint, random, noop or scripted.",
+        autocompletion=completion.uri_or_settings,
+        show_default=False,
+    ),
+]
+
+
 def evaluate(
-    uri: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="URI",
-            help="What to evaluate: a run, a checkpoint, random, noop or scripted.",
-            autocompletion=completion.uri_or_settings,
-            show_default=False,
-        ),
-    ] = None,
+    uri: UriArgument = None,
     words: SettingsArgument = None,
     suite: Annotated[str | None, named("Suite to play, such as navigation.", completion.suites)] = None,
     env: EnvironmentOption = None,
@@ -63,6 +67,7 @@ def evaluate(
     output_dir: ResultsDirectoryOption = Path("eval_results"),
     save_replays: SaveReplaysOption = False,
     baselines: BaselinesOption = True,
+    allow_pickle: AllowPickleOption = False,
     progress: ProgressOption = "auto",
     format_name: FormatOption = None,
     output: OutputOption = None,
@@ -98,6 +103,7 @@ def evaluate(
         num_workers=resolved.config.sim.num_workers,
         output_dir=output_dir,
         baselines=baselines,
+        allow_pickle=allow_pickle,
         progress=create_suite_progress(progress),
     )
     emit_result(result, format_name, output)
