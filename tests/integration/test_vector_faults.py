@@ -118,7 +118,7 @@ def test_a_simulator_that_crashes_its_process_is_an_error(monkeypatch):
         return config
 
     monkeypatch.setattr("metta_cli.environments.vector.build", build_crashing)  # past the guard
-    environment = opened()
+    environment = opened(num_workers=1)
     environment.reset()
     ids = process_ids(environment)
     with pytest.raises(SimulatorError, match=r"worker 0 was killed by SIGSEGV; it was last at .*step 1 "):

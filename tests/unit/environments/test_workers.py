@@ -69,6 +69,13 @@ def test_a_worker_has_one_thread_and_no_torch(environment):
         process = Path(f"/proc/{process_id}")
         assert len(list((process / "task").iterdir())) == 1
         assert "torch" not in (process / "maps").read_text()
+        variables = (process / "environ").read_text().split("\0")
+        assert {"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1"} <= set(variables)
+
+
+def test_a_terminal_does_not_send_its_signals_to_workers(environment):
+    for process_id in process_ids(environment):
+        assert os.getpgid(process_id) == process_id
 
 
 @needs_proc
