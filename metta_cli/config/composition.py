@@ -35,6 +35,7 @@ WHOLE: dict[Key, str] = {
     ("policy",): "name",
     ("sim", "suite"): "simulations",
     ("evals",): "simulations",
+    ("pytorch",): "_target_",
 }
 """Parts that a source replaces, instead of merging into them, by setting the key named here: the arguments
 of one builder mean nothing to another."""

@@ -19,8 +19,15 @@ from metta_cli.errors import StorageError
 from metta_cli.evaluation.results import SuiteResult
 
 
-def results_directory(output_directory: Path, policy_uri: str, suite: str) -> Path:
-    """Return `OUTPUT/eval_STEM_SUITE`; the stem is the last part of the URI without `.pt` and the like."""
+def results_directory(
+    output_directory: Path, policy_uri: str, suite: str, run_name: str | None = None
+) -> Path:
+    """Return `OUTPUT/eval_STEM_SUITE`, or `OUTPUT/NAME` where a name is given.
+
+    The stem is the last part of the URI without `.pt` and the like.
+    """
+    if run_name is not None:
+        return output_directory / _file_name(run_name)
     last = re.split(r"[/\\]", policy_uri.rstrip("/\\"))[-1]
     stem = re.sub(r"\.(pt|pth|ckpt|safetensors)$", "", last)
     return output_directory / "_".join(["eval", _file_name(stem), _file_name(suite)])

@@ -16,6 +16,7 @@ from metta_cli.config.catalogue import find_environment, find_suite
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
+from metta_cli.config.schema import MettaConfig
 from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
 from metta_cli.environments.builders import build
 from metta_cli.errors import CheckpointError, StorageError, UsageError
@@ -50,8 +51,10 @@ def evaluate(
     num_workers: int | None = None,
     device: str | None = None,
     output_dir: Path | str | None = None,
+    run_name: str | None = None,
     baselines: bool = True,
     save_replays: bool = False,
+    allow_pickle: bool = False,
     progress: SuiteProgress | None = None,
 ) -> SuiteResult:
     """Evaluate a policy on a suite, or on one environment.
@@ -69,8 +72,10 @@ def evaluate(
         num_workers: processes that step environments; None suits machine and work. Changes no score.
         device: where the policy computes.
         output_dir: `eval_STEM_SUITE/` is written there; None writes nothing.
+        run_name: what to call that directory instead.
         baselines: whether random and scripted play the same episodes.
         save_replays: whether the first episode of every simulation is recorded, as `sim.render` does.
+        allow_pickle: whether a file may hold a pickled module, which runs code of whoever wrote it.
         progress: told about every finished episode.
 
     Raises:
@@ -78,23 +83,20 @@ def evaluate(
     """
     config = resolved.config
     chosen = choose_suite(resolved, suite, environment, episodes)
-    seed = config.seed if seed is None else seed
-    directory = None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name)
+    directory = None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name, run_name)
     recordings = _recordings(chosen, directory, save_replays or config.sim.render)
-    contestant = _Contestant(uri, device or config.device, Path(config.data_dir))
+    contestant = _Contestant(uri, config, device or config.device, allow_pickle)
     contestant.check(chosen)
     if directory is not None:
         prepare_directory(directory)
-    started = datetime.now(UTC)
     result = contestant.play(
         chosen,
-        seed=seed,
+        seed=config.seed if seed is None else seed,
         num_workers=choose_workers(chosen, num_workers),
         baselines=BaselineEpisodes() if baselines else None,
         recordings=recordings,
         progress=progress,
     )
-    result = result.with_provenance(_provenance(contestant.description, started))
     return _save(result, directory, recordings)
 
 
@@ -189,7 +191,7 @@ def _workers(simulation: SingleEnvSimulationConfig, requested: int | None) -> in
 class _Contestant:
     """Who is evaluated: a built-in player, or a policy."""
 
-    def __init__(self, uri: str, device: str, data_dir: Path) -> None:
+    def __init__(self, uri: str, config: MettaConfig, device: str, allow_pickle: bool) -> None:
         self.uri = uri
         self.description: dict[str, Any] = {"uri": uri}
         self._policy: LoadedPolicy | None = None
@@ -198,7 +200,13 @@ class _Contestant:
             return
         self._device = choose_device(device)
         configure_threads()
-        self._policy = load_policy(uri, self._device, data_dir=data_dir)
+        self._policy = load_policy(
+            uri,
+            self._device,
+            data_dir=Path(config.data_dir),
+            architecture=config.pytorch,
+            allow_pickle=allow_pickle,
+        )
         self._source = policy_source(self._policy, self._device, uri)
         self.description |= self._policy.description | {"device": str(self._device)}
 
@@ -221,7 +229,9 @@ class _Contestant:
 
     def play(self, suite: SimulationSuiteConfig, **options: Any) -> SuiteResult:
         """Play the suite; see `play_suite` for the options."""
-        return play_suite(suite, self._source, **options)
+        started = datetime.now(UTC)
+        result = play_suite(suite, self._source, **options)
+        return result.with_provenance(_provenance(self.description, started))
 
 
 def policy_source(policy: LoadedPolicy, device: torch.device, name: str) -> PlayerSource:

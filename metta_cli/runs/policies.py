@@ -106,7 +106,12 @@ class Fit:
 
 
 def load_policy(
-    uri: str, device: torch.device | str = "cpu", *, data_dir: Path = DEFAULT_DATA_DIR
+    uri: str,
+    device: torch.device | str = "cpu",
+    *,
+    data_dir: Path = DEFAULT_DATA_DIR,
+    architecture: Mapping[str, Any] | None = None,
+    allow_pickle: bool = False,
 ) -> LoadedPolicy:
     """Return the policy at an address.
 

@@ -9,7 +9,7 @@ COMMANDS = {
     "train": "KEY=VALUE --config --run --env --policy --seed --device --total-timesteps --num-workers"
     " --data-dir --resume --no-resume --progress --print-config --format --output -o --help -h",
     "eval": "URI KEY=VALUE --suite --env --episodes --seed --workers --device --config --output-dir"
-    " --save-replays --baselines --no-baselines --progress --format --output -o --help -h",
+    " --save-replays --baselines --no-baselines --allow-pickle --progress --format --output -o --help -h",
     "plot": "RUN --output -o --help -h",
     "configs": "--help -h",
     "configs list": "GROUP --format --output -o --help -h",
