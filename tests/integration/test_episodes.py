@@ -248,6 +248,45 @@ def test_policy_is_fitted_by_name_to_each_environment():
     assert [len(each.episodes) for each in result.simulations] == [2, 2]
 
 
+class Always(nn.Module):
+    """Plays one action of its own numbering, and knows whether it was in training mode."""
+
+    def __init__(self, action, num_actions):
+        super().__init__()
+        self.log_probs = torch.full((num_actions,), -torch.inf)
+        self.log_probs[action] = 0.0
+        self.modes = set()
+
+    def initial_state(self, num_agents, device):
+        return {}
+
+    def forward(self, td, state=None, action=None):
+        self.modes.add(self.training)
+        td["full_log_probs"] = self.log_probs.expand(len(td["dones"]), -1)
+        td["values"] = torch.zeros(len(td["dones"]))
+        return td
+
+
+def test_actions_of_a_policy_are_read_by_name():
+    simulation = laser_tag(2)
+    suite = SimulationSuiteConfig(name="s", simulations={"laser_tag": simulation})
+    passport = interface_for(simulation)
+    reversed_names = replace(passport, action_names=passport.action_names[::-1])
+    policy = Always(reversed_names.action_names.index("noop"), passport.num_actions)
+    result = evaluate_policy(policy, reversed_names, suite, seed=0)
+    idle = play_suite(suite, BUILTIN_PLAYERS["noop"], seed=0)
+    assert result.simulations[0].episodes == idle.simulations[0].episodes
+
+
+def test_policy_plays_in_evaluation_mode():
+    simulation = navigation(1)
+    policy = Always(0, interface_for(simulation).num_actions)
+    suite = SimulationSuiteConfig(name="s", simulations={"navigation/simple": simulation})
+    evaluate_policy(policy, interface_for(simulation), suite, seed=0)
+    assert policy.modes == {False}
+    assert policy.training
+
+
 def test_policy_that_shares_no_action_or_sees_another_window_is_refused():
     simulation = navigation(1)
     suite = SimulationSuiteConfig(name="s", simulations={"navigation/simple": simulation})
