@@ -110,7 +110,8 @@ class VectorEnvironment:
         first_episode: int = 0,
         map_pool_size: int | None = None,
     ) -> None:
-        _check_numbers(num_environments, num_workers, first_episode)
+        pool_size = spec.map_pool_size if map_pool_size is None else map_pool_size
+        _check_numbers(num_environments, num_workers, first_episode, pool_size)
         config = build(spec)
         self.spec = spec
         self.interface = interface_of(config)
@@ -127,7 +128,6 @@ class VectorEnvironment:
         layout = SlabLayout(
             num_environments, self.agents_per_environment, self.interface.num_tokens, num_workers
         )
-        pool_size = spec.map_pool_size if map_pool_size is None else map_pool_size
         tasks = [
             BatchTask(
                 name=spec.name or spec.builder,
@@ -355,7 +355,7 @@ def _runs(num_environments: int, num_runs: int) -> list[range]:
     return [range(start, end) for start, end in pairwise(ends)]
 
 
-def _check_numbers(num_environments: int, num_workers: int, first_episode: int) -> None:
+def _check_numbers(num_environments: int, num_workers: int, first_episode: int, pool_size: int) -> None:
     if num_environments < 1:
         raise ConfigError(f"num_environments is {num_environments}", "at least one environment is needed")
     if not 0 <= num_workers <= num_environments:
@@ -365,3 +365,5 @@ def _check_numbers(num_environments: int, num_workers: int, first_episode: int) 
         )
     if first_episode < 0:
         raise ConfigError(f"first_episode is {first_episode}", "episodes are numbered from 0")
+    if pool_size < 0:
+        raise ConfigError(f"map_pool_size is {pool_size}", "0 makes a new map for every episode")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 import select
 import signal
@@ -31,10 +32,15 @@ from metta_cli.environments.simulator import FinishedEpisode
 from metta_cli.environments.slab import SharedMemory, Slab
 from metta_cli.errors import MettaError, SimulatorError
 
+logger = logging.getLogger(__name__)
+
 STEP, RESET = b"s", b"r"
 DONE, FINISHED, FAILED = b"d", b"f", b"x"
 
 LIBRARY_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PATIENCE_SECONDS = 60.0
+"""After how long without an answer a worker is mentioned in the log, again and again."""
+
 DYING_SECONDS = 5.0
 """How long a process may take from closing its pipes to its end."""
 
@@ -184,7 +190,10 @@ class WorkerPool:
             SimulatorError: if a worker failed or ended. All workers are gone then.
         """
         while self._awaited:
-            for file_descriptor, _ in self._poll.poll():
+            answers = self._poll.poll(PATIENCE_SECONDS * 1000)
+            if not answers:
+                self._complain()
+            for file_descriptor, _ in answers:
                 worker = self._awaited.pop(file_descriptor, None)
                 if worker is None:  # it ended after its answer
                     worker = next(w for w in self._workers if w.replies.fileno() == file_descriptor)
@@ -210,21 +219,34 @@ class WorkerPool:
             with suppress(BrokenPipeError):  # it has ended; `wait` sees that, and perhaps its last words
                 worker.command(kind, payload)
 
+    def _complain(self) -> None:
+        """Say who keeps everybody waiting; a map or a step that never ends would show nothing else."""
+        for worker in self._awaited.values():
+            logger.warning(
+                "worker %d has not answered for %g s; it is at %s",
+                worker.task.worker,
+                PATIENCE_SECONDS,
+                self._place(worker.task),
+            )
+
     def _death(self, worker: WorkerProcess) -> SimulatorError:
         """End the other workers, and say what this one did last."""
         status = worker.exit_status()
         self.close()
-        task = worker.task
-        slot = int(self._slab.active_slots[task.worker])
-        slot = slot if slot in task.slots else task.slots.start
-        step = self._num_steps - int(self._slab.episode_starts[slot])
-        place = describe_place(task.name, slot, int(self._slab.episodes[slot]), self._seeds, step)
         if status < 0:
             killer = signal.Signals(-status)
             end, cure = f"was killed by {killer.name}", SIGNAL_CURES.get(killer, CRASH_CURE)
         else:
             end, cure = f"ended with status {status}", "its messages are on standard error"
-        return SimulatorError(f"worker {task.worker} {end}; it was last at {place}", cure)
+        place = self._place(worker.task)
+        return SimulatorError(f"worker {worker.task.worker} {end}; it was last at {place}", cure)
+
+    def _place(self, task: BatchTask) -> str:
+        """Return what a worker turned to last."""
+        slot = int(self._slab.active_slots[task.worker])
+        slot = slot if slot in task.slots else task.slots.start
+        step = self._num_steps - int(self._slab.episode_starts[slot])
+        return describe_place(task.name, slot, int(self._slab.episodes[slot]), self._seeds, step)
 
 
 SIGNAL_CURES = {

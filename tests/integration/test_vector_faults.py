@@ -180,6 +180,22 @@ def test_a_worker_that_cannot_load_the_environment_says_why(monkeypatch):
     assert_gone(ids)
 
 
+def test_a_worker_that_keeps_everybody_waiting_is_named_in_the_log(monkeypatch, caplog):
+    monkeypatch.setattr("metta_cli.environments.workers.PATIENCE_SECONDS", 0.2)
+    environment = opened()
+    environment.reset()
+    caplog.clear()
+    (_, second) = process_ids(environment)
+    os.kill(second, signal.SIGSTOP)
+    environment.send(noops(environment))
+    waker = threading.Timer(1.0, os.kill, (second, signal.SIGCONT))
+    waker.start()
+    environment.recv()
+    waker.join()
+    assert f"worker 1 has not answered for 0.2 s; it is at {place(3, episode=3, step=1)}" in caplog.messages
+    environment.close()
+
+
 def test_an_environment_that_is_forgotten_ends_its_workers():
     environment = opened()
     environment.reset()

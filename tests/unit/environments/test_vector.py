@@ -367,6 +367,7 @@ def test_calls_in_the_wrong_order_are_refused():
         ({"num_environments": 2, "num_workers": 3}, "num_workers is 3 for 2 environments .*0 .* to 2"),
         ({"num_environments": 2, "num_workers": -1}, "num_workers is -1"),
         ({"num_environments": 2, "first_episode": -1}, "first_episode is -1"),
+        ({"num_environments": 2, "map_pool_size": -1}, "map_pool_size is -1"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(numbers, message):
