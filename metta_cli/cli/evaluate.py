@@ -22,6 +22,7 @@ from metta_cli.cli.options import (
     SaveReplaysOption,
     SeedOption,
     SettingsArgument,
+    Sha256Option,
     WorkersOption,
     named,
 )
@@ -68,6 +69,7 @@ def evaluate(
     save_replays: SaveReplaysOption = False,
     baselines: BaselinesOption = True,
     allow_pickle: AllowPickleOption = False,
+    sha256: Sha256Option = None,
     progress: ProgressOption = "auto",
     format_name: FormatOption = None,
     output: OutputOption = None,
@@ -93,6 +95,7 @@ def evaluate(
     resolved = resolve(config or [], settings, options)
     from metta_cli.cli.progress import create_suite_progress
     from metta_cli.runs.evaluate import evaluate as run_evaluation
+    from metta_cli.runs.policies import Trust
 
     result = run_evaluation(
         resolved,
@@ -103,7 +106,7 @@ def evaluate(
         num_workers=resolved.config.sim.num_workers,
         output_dir=output_dir,
         baselines=baselines,
-        allow_pickle=allow_pickle,
+        trust=Trust(allow_pickle, sha256),
         progress=create_suite_progress(progress),
     )
     emit_result(result, format_name, output)

@@ -120,3 +120,32 @@ AllowPickleOption = Annotated[
         show_default=False,
     ),
 ]
+Sha256Option = Annotated[
+    str | None,
+    typer.Option("--sha256", metavar="HEX", help="Digest that the file must have.", show_default=False),
+]
+PytorchConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--pytorch-config",
+        metavar="FILE",
+        help="YAML that describes the architecture; by default it is read off the weights.",
+        show_default=False,
+    ),
+]
+
+
+def read_architecture(path: Path | None) -> dict[str, Any] | None:
+    """Return what the file of `--pytorch-config` holds, with or without the key `pytorch:` around it.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: it is no valid YAML.
+    """
+    if path is None:
+        return None
+    from metta_cli.config.files import read_yaml
+
+    content: dict[str, Any] = read_yaml(path).plain()
+    inner = content.get("pytorch")
+    return inner if isinstance(inner, dict) else content

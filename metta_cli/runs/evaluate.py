@@ -31,7 +31,7 @@ from metta_cli.evaluation.suite import (
     play_suite,
 )
 from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
-from metta_cli.runs.policies import LoadedPolicy, load_policy, suite_fits
+from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy, suite_fits
 from metta_cli.runs.provenance import git_state, versions
 
 WORTHWHILE_AGENT_STEPS = 400_000
@@ -54,7 +54,7 @@ def evaluate(
     run_name: str | None = None,
     baselines: bool = True,
     save_replays: bool = False,
-    allow_pickle: bool = False,
+    trust: Trust = NO_TRUST,
     progress: SuiteProgress | None = None,
 ) -> SuiteResult:
     """Evaluate a policy on a suite, or on one environment.
@@ -75,7 +75,7 @@ def evaluate(
         run_name: what to call that directory instead.
         baselines: whether random and scripted play the same episodes.
         save_replays: whether the first episode of every simulation is recorded, as `sim.render` does.
-        allow_pickle: whether a file may hold a pickled module, which runs code of whoever wrote it.
+        trust: what the user vouches for in the file of another tool.
         progress: told about every finished episode.
 
     Raises:
@@ -83,9 +83,11 @@ def evaluate(
     """
     config = resolved.config
     chosen = choose_suite(resolved, suite, environment, episodes)
-    directory = None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name, run_name)
+    directory = (
+        None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name, run_name)
+    )
     recordings = _recordings(chosen, directory, save_replays or config.sim.render)
-    contestant = _Contestant(uri, config, device or config.device, allow_pickle)
+    contestant = _Contestant(uri, config, device or config.device, trust)
     contestant.check(chosen)
     if directory is not None:
         prepare_directory(directory)
@@ -191,7 +193,7 @@ def _workers(simulation: SingleEnvSimulationConfig, requested: int | None) -> in
 class _Contestant:
     """Who is evaluated: a built-in player, or a policy."""
 
-    def __init__(self, uri: str, config: MettaConfig, device: str, allow_pickle: bool) -> None:
+    def __init__(self, uri: str, config: MettaConfig, device: str, trust: Trust) -> None:
         self.uri = uri
         self.description: dict[str, Any] = {"uri": uri}
         self._policy: LoadedPolicy | None = None
@@ -205,7 +207,7 @@ class _Contestant:
             self._device,
             data_dir=Path(config.data_dir),
             architecture=config.pytorch,
-            allow_pickle=allow_pickle,
+            trust=trust,
         )
         self._source = policy_source(self._policy, self._device, uri)
         self.description |= self._policy.description | {"device": str(self._device)}

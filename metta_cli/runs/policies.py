@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metta_cli.artifacts.checkpoints import Checkpoint
+from metta_cli.artifacts.foreign import ForeignCheckpoint, read_foreign, require_sha256
 from metta_cli.artifacts.loaders import DEFAULT_DATA_DIR, load_checkpoint
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.simulation import SimulationSuiteConfig
@@ -21,6 +22,7 @@ from metta_cli.errors import CheckpointError, IncompatibleError, NotFoundError
 from metta_cli.evaluation.episodes import environment_of
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
+from metta_cli.runs.external import ForeignPolicy
 
 
 class LoadedPolicy(Protocol):
@@ -29,6 +31,16 @@ class LoadedPolicy(Protocol):
     @property
     def description(self) -> dict[str, Any]:
         """What the weights are known by again: name, architecture, digests."""
+        ...
+
+    @property
+    def passport(self) -> EnvironmentInterface | None:
+        """What the policy was made for; None if that is not known."""
+        ...
+
+    @property
+    def module(self) -> nn.Module:
+        """The policy without any adapter; its tensors have the names that they were saved with."""
         ...
 
     def fit(self, interface: EnvironmentInterface) -> tuple[nn.Module, list[str]]:
@@ -61,10 +73,11 @@ class CheckpointPolicy:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.manifest, self.device = checkpoint.manifest, device
+        self.passport: EnvironmentInterface | None = self.manifest.passport
         architecture = self.manifest.architecture
-        self.policy = create_policy(architecture.name, self.manifest.passport, architecture.args)
-        load_weights(self.policy, checkpoint.weights, self.manifest.name)
-        self.policy.to(device)
+        self.module = create_policy(architecture.name, self.manifest.passport, architecture.args)
+        load_weights(self.module, checkpoint.weights, self.manifest.name)
+        self.module.to(device)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -81,15 +94,31 @@ class CheckpointPolicy:
         """See `LoadedPolicy`."""
         differences = interface_differences(self.manifest.passport, interface)
         if not differences:
-            return self.policy, []
+            return self.module, []
         try:
-            remapped = RemappedPolicy(self.policy, self.manifest.passport, interface)
+            remapped = RemappedPolicy(self.module, self.manifest.passport, interface)
         except ValueError as error:
             raise CheckpointError(
                 "; ".join([str(error), *differences]),
                 "evaluate it on an environment like the one that it was trained on",
             ) from None
         return remapped.to(self.device), differences
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the user vouches for in a file that another tool wrote.
+
+    Attributes:
+        allow_pickle: it may hold a pickled module, which runs code of whoever wrote it.
+        sha256: digest that it must have; None does not look.
+    """
+
+    allow_pickle: bool = False
+    sha256: str | None = None
+
+
+NO_TRUST = Trust()
 
 
 @dataclass(frozen=True)
@@ -111,7 +140,7 @@ def load_policy(
     *,
     data_dir: Path = DEFAULT_DATA_DIR,
     architecture: Mapping[str, Any] | None = None,
-    allow_pickle: bool = False,
+    trust: Trust = NO_TRUST,
 ) -> LoadedPolicy:
     """Return the policy at an address.
 
@@ -119,16 +148,34 @@ def load_policy(
         uri: of a checkpoint of ours, or of a file that another tool wrote.
         device: where the policy acts.
         data_dir: where runs are looked for by name.
+        architecture: section `pytorch:` of the configuration, for the file of another tool; empty or None
+            recognises it from the weights. A checkpoint of ours says itself what it is.
+        trust: what the user vouches for in the file of another tool.
 
     Raises:
         MettaError: see `load_checkpoint`; the message begins with "Failed to load policy".
     """
-    device = torch.device(device)
     with failed_to_load():
-        found = load_checkpoint(uri, str(device), data_dir=data_dir)
-        if isinstance(found, Checkpoint):
-            return CheckpointPolicy(found, device)
-        raise CheckpointError(f"{found.path} is a file, and a checkpoint is a directory")
+        found = read_weights(uri, data_dir, trust)
+        return playable(found, torch.device(device), architecture)
+
+
+def read_weights(uri: str, data_dir: Path, trust: Trust) -> Checkpoint | ForeignCheckpoint:
+    """Return the tensors at an address, on the CPU, with what is known of them; see `load_policy`."""
+    require_sha256(uri, **asdict(trust))
+    found = load_checkpoint(uri, data_dir=data_dir)
+    if isinstance(found, Checkpoint):
+        return found
+    return read_foreign(found.path, **asdict(trust))
+
+
+def playable(
+    found: Checkpoint | ForeignCheckpoint, device: torch.device, architecture: Mapping[str, Any] | None
+) -> LoadedPolicy:
+    """Return the policy that tensors belong to; see `load_policy`."""
+    if isinstance(found, Checkpoint):
+        return CheckpointPolicy(found, device)
+    return ForeignPolicy(found, device, architecture or {})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 # From the top down. A room imports only from lower lines; rooms on one line do not know each other.
 LAYERS = (
-    {"cli", "testing"},
+    {"cli", "api", "testing"},
     {"runs"},
     {"training", "evaluation"},
     {"environments", "policies", "artifacts", "tracking"},

@@ -9,7 +9,12 @@ COMMANDS = {
     "train": "KEY=VALUE --config --run --env --policy --seed --device --total-timesteps --num-workers"
     " --data-dir --resume --no-resume --progress --print-config --format --output -o --help -h",
     "eval": "URI KEY=VALUE --suite --env --episodes --seed --workers --device --config --output-dir"
-    " --save-replays --baselines --no-baselines --allow-pickle --progress --format --output -o --help -h",
+    " --save-replays --baselines --no-baselines --allow-pickle --sha256 --progress --format --output -o"
+    " --help -h",
+    "eval-external": "--policy-path --suite --simulation-suite --num-episodes --pytorch-config --allow-pickle"
+    " --sha256 --run-name --output-dir --save-replays --baselines --no-baselines --seed --workers --device"
+    " --progress --format --output -o --help -h",
+    "inspect": "URI --pytorch-config --allow-pickle --sha256 --format --output -o --help -h",
     "plot": "RUN --output -o --help -h",
     "configs": "--help -h",
     "configs list": "GROUP --format --output -o --help -h",
