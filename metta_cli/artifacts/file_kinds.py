@@ -74,16 +74,14 @@ def read_file(path: Path) -> bytes:
             f"{shown(path)} cannot be read: {reason}", "give the path of a file that you may read"
         ) from error
     try:
-        _require_regular(path, os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        _require_regular(path, status)
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            return file.read(status.st_size)
     except OSError as error:
         raise CheckpointError(f"{shown(path)} cannot be read: {error.strerror}", "copy it again") from error
     finally:
         os.close(descriptor)
-    if len(data) > MAX_FILE_BYTES:
-        raise _too_large(path, len(data))
-    return data
 
 
 def _require_regular(path: Path, status: os.stat_result) -> None:
@@ -97,15 +95,11 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
     if status.st_size == 0:
         raise CheckpointError(f"{shown(path)} is empty: it has 0 bytes", "copy or save it again")
     if status.st_size > MAX_FILE_BYTES:
-        raise _too_large(path, status.st_size)
-
-
-def _too_large(path: Path, num_bytes: int) -> CheckpointError:
-    limit = format_bytes(MAX_FILE_BYTES)
-    return CheckpointError(
-        f"{shown(path)} has {format_bytes(num_bytes)}, which no policy needs; the limit is {limit}",
-        "save only the weights, without optimizer state or data",
-    )
+        raise CheckpointError(
+            f"{shown(path)} has {format_bytes(status.st_size)}, which no policy needs; "
+            f"the limit is {format_bytes(MAX_FILE_BYTES)}",
+            "save only the weights, without optimizer state or data",
+        )
 
 
 def _nearest(path: Path) -> str:

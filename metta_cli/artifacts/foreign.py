@@ -138,6 +138,16 @@ def read_foreign(path: Path, *, allow_pickle: bool = False, sha256: str | None =
         CheckpointError: it is not readable as weights; the message says what it is and what to do.
         UsageError: `sha256` is no digest.
     """
+    try:
+        return _read(path, allow_pickle=allow_pickle, sha256=sha256)
+    except MemoryError as error:
+        raise CheckpointError(
+            f"{shown(path)} needs more memory to be read than there is",
+            "read it on a machine with more memory, or save only the weights",
+        ) from error
+
+
+def _read(path: Path, *, allow_pickle: bool, sha256: str | None) -> ForeignCheckpoint:
     data = read_file(path)
     digest = hashlib.sha256(data).hexdigest()
     _require_digest(digest, sha256, path)

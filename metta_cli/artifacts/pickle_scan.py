@@ -9,6 +9,7 @@ that take for ever to hash.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,9 +63,11 @@ def scan_pickle(data: bytes) -> PickleContents:
     """
     scan = _Scan()
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            scan.step(opcode, argument)
-    except (IndexError, KeyError, TypeError, OverflowError, UnicodeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an escape sequence in a name: no program writes it
+            for opcode, argument, _ in pickletools.genops(data):
+                scan.step(opcode, argument)
+    except (IndexError, KeyError, TypeError, OverflowError, Warning) as error:
         raise ValueError(f"damaged pickle ({type(error).__name__})") from error
     return PickleContents(scan.protocol, frozenset(scan.global_names), scan.storages)
 

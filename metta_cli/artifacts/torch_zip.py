@@ -89,6 +89,8 @@ def read_archive(data: bytes, path: Path) -> TorchArchive:
 
 def _relevant_entries(entries: list[zipfile.ZipInfo], path: Path) -> dict[str, zipfile.ZipInfo]:
     """Return what torch would read, by its name inside the one folder of the archive."""
+    if len({entry.filename for entry in entries}) != len(entries):
+        raise _damaged(path, "two records have one name")
     pickles = [entry.filename for entry in entries if entry.filename.count("/") == 1]
     folders = [name.split("/")[0] for name in pickles if name.endswith("/data.pkl")]
     if len(folders) != 1:
@@ -102,8 +104,6 @@ def _relevant_entries(entries: list[zipfile.ZipInfo], path: Path) -> dict[str, z
         for entry in entries
         if entry.filename.startswith(f"{folders[0]}/")
     }
-    if len({entry.filename for entry in entries}) != len(entries):
-        raise _damaged(path, "two records have one name")
     wanted = ("data.pkl", "version", "byteorder")
     return {name: entry for name, entry in inside.items() if name in wanted or name.startswith("data/")}
 
