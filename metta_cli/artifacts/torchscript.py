@@ -8,7 +8,7 @@ class, and the attributes of these records are the names of the state dict.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,21 +58,26 @@ def named_tensors(root: object) -> dict[str, Tensor]:
     """Return every tensor attribute of a module and its submodules, named as in its state dict.
 
     Raises:
-        ValueError: it is not a module, keeps its tensors in some packed form, or is nested without end.
+        ValueError: it is not a module, has no tensors or keeps them in some packed form, or is nested without
+            end.
     """
-    return dict(_walk(root, "", [_MAX_MODULES], 0))
+    if not isinstance(root, Record):
+        raise ValueError(f"at its top is a {type(root).__name__}, not a module")
+    tensors = dict(_walk(root, "", [_MAX_MODULES], 0))
+    if not tensors:
+        raise ValueError("it has no parameters; torch.jit.freeze makes them part of the code")
+    return tensors
 
 
-def _walk(module: object, prefix: str, budget: list[int], depth: int) -> Iterator[tuple[str, Tensor]]:
+def _walk(module: Record, prefix: str, budget: list[int], depth: int) -> Iterator[tuple[str, Tensor]]:
     import torch
 
     budget[0] -= 1
     if budget[0] < 0 or depth > _MAX_DEPTH:
         raise ValueError("its modules are nested without end")
-    attributes: Any = module.attributes if isinstance(module, Record) else None
-    if not isinstance(attributes, dict):
-        raise ValueError(f"module {prefix or 'at the top'} is packed, as quantized modules are")
-    for name, value in attributes.items():
+    if not isinstance(module.attributes, dict):
+        raise ValueError(f"module {prefix.rstrip('.') or 'at the top'} is packed, as quantized modules are")
+    for name, value in module.attributes.items():
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{name}", value
         elif isinstance(value, Record):

@@ -319,3 +319,31 @@ def test_encrypted_and_compressed_archives_are_named(tmp_path: Path) -> None:
     data[start + 8] |= 1
     (tmp_path / "x.pt").write_bytes(data)
     assert "is encrypted" in refusal(tmp_path / "x.pt")
+
+
+def script_archive(path: Path, pickled: bytes) -> Path:
+    """Write a TorchScript archive of any pickle."""
+    return write_zip(path, {"a/data.pkl": pickled, "a/constants.pkl": b"\x80\x02).", "a/version": b"3\n"})
+
+
+def script_object(attributes: bytes) -> bytes:
+    """Return the instructions that make an object with some attributes."""
+    return b"c__torch__\nM\n)\x81" + attributes + b"b"
+
+
+def test_torchscript_modules_without_end_are_refused(tmp_path: Path) -> None:
+    # each module holds the one before twice: 2**40 modules by 40 instructions
+    program = script_object(b"}") + b"q\x00"
+    for i in range(40):
+        program += script_object(b"}(X\x01\x00\x00\x00ah%cX\x01\x00\x00\x00bh%cu" % (i, i)) + b"q%c" % (i + 1)
+    assert "nested without end" in refusal(script_archive(tmp_path / "x.pt", b"\x80\x02" + program + b"."))
+
+
+def test_torchscript_without_plain_weights_is_refused(tmp_path: Path) -> None:
+    packed = script_object(b"}X\x01\x00\x00\x00a" + script_object(b"K\x01K\x02\x86") + b"s")
+    message = refusal(script_archive(tmp_path / "x.pt", b"\x80\x02" + packed + b"."))
+    assert "module a is packed" in message
+    frozen = script_object(b"}X\x08\x00\x00\x00training\x89s")
+    message = refusal(script_archive(tmp_path / "x.pt", b"\x80\x02" + frozen + b"."))
+    assert "it has no parameters" in message
+    assert "at its top is a list" in refusal(script_archive(tmp_path / "x.pt", b"\x80\x02]."))
