@@ -215,7 +215,8 @@ class _Rewriter(nn.Module):
         bits = (used * self.hash_weights[: tokens.shape[1]]).sum((1, 2)) + (chain * 2**HASH_BITS).long()
         for factor in (0x9E3779B1, 0x85EBCA6B):
             bits = ((bits ^ (bits >> 17)) * factor) & (2**40 - 1)
-        return (bits >> (40 - HASH_BITS)).float() / 2**HASH_BITS
+        numbers: Tensor = (bits >> (40 - HASH_BITS)).float() / 2**HASH_BITS
+        return numbers
 
 
 class _Translator(nn.Module):

@@ -75,8 +75,8 @@ class ForeignState(dict[str, Any]):
 class PytorchAgent(PyTorchAgentMixin, nn.Module):
     """An external policy that follows the contract.
 
-    Observations are filled up to all `K` tokens, since an external policy may count on their number.
-    Segments are judged step by step, as they were acted.
+    Observations are filled up to all `K` tokens, or cut to the `K` nearest, since an external policy may
+    count on their number. Segments are judged step by step, as they were acted.
 
     Args:
         module: the external policy.
@@ -136,8 +136,7 @@ class PytorchAgent(PyTorchAgentMixin, nn.Module):
     def _step(self, observations: Tensor, dones: Tensor, memory: RecurrentState) -> tuple[Tensor, Tensor]:
         """Return log-probabilities `[N, A]` and values `[N]`; `memory` is replaced."""
         missing = self.interface.num_tokens - observations.shape[1]
-        if missing > 0:
-            observations = F.pad(observations, (0, 0, 0, missing), value=EMPTY_LOCATION)
+        observations = F.pad(observations, (0, 0, 0, missing), value=EMPTY_LOCATION)
         keep = (~dones).float()[None, :, None]
         before = {name: part * keep for name, part in memory.items()}
         state = ForeignState(lstm_h=None, lstm_c=None, hidden=None)

@@ -1,9 +1,6 @@
 """Every documented way to write an external policy gives the numbers of the original class."""
 
 import dataclasses
-import importlib.util
-import sys
-from pathlib import Path
 
 import pufferlib.models
 import pytest
@@ -14,18 +11,8 @@ from torch import nn
 from metta_cli.errors import CheckpointError
 from metta_cli.policies.external import ForeignEnvironment, PytorchAgent
 from metta_cli.testing.contracts import EXAMPLE_INTERFACE, PolicyContract, random_observations
+from tests.unit.policies import puffer_reference as reference
 
-
-def load_reference():
-    name = "puffer_reference"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-reference = load_reference()
 ENV = ForeignEnvironment(**dataclasses.asdict(EXAMPLE_INTERFACE))
 FLAT_ENV = dataclasses.replace(ENV, flat_actions=True)
 SIZES = (3, 4)  # noop, move, change_vibe; four directions

@@ -1,9 +1,5 @@
 """`puffer_recurrent` is PufferLib's policy: same tensors, same numbers."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from tensordict import TensorDict
@@ -13,18 +9,7 @@ from metta_cli.errors import ConfigError
 from metta_cli.policies.heads import VerbHeads
 from metta_cli.policies.registry import create_policy
 from metta_cli.testing.contracts import EXAMPLE_INTERFACE
-
-
-def load_reference():
-    name = "puffer_reference"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-reference = load_reference()
+from tests.unit.policies import puffer_reference as reference
 
 
 def interface_of(num_channels, counts):

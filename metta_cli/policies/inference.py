@@ -1,0 +1,202 @@
+"""From the tensors of a foreign checkpoint to the policy that they are the weights of."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from metta_cli.config.interface import EnvironmentInterface
+from metta_cli.errors import CheckpointError
+from metta_cli.policies.compat2025 import Compat2025
+from metta_cli.policies.external import PytorchAgent
+from metta_cli.policies.passports import ADAPTER_KEYS, foreign_environment, known_interface, shapes_of
+from metta_cli.policies.remapping import RemappedPolicy, interface_differences
+from metta_cli.policies.strict_weights import load_strictly
+from metta_cli.policies.targets import TARGET, construct
+
+logger = logging.getLogger(__name__)
+
+PUFFER_DEFAULT = "pufferlib.models.Default"
+
+
+@dataclass(frozen=True)
+class InferredArchitecture:
+    """What tensors say about the policy that they belong to.
+
+    Attributes:
+        name: policy plugin, or importable class.
+        args: its arguments.
+        reasons: what it was recognised by, a line each.
+    """
+
+    name: str
+    args: dict[str, Any]
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The architecture as the configuration `pytorch` would have it."""
+        return {TARGET: self.name, **self.args}
+
+
+def infer_architecture(tensors: Mapping[str, Tensor]) -> InferredArchitecture:
+    """Recognise an architecture by the names and shapes of its tensors.
+
+    Args:
+        tensors: name -> tensor, without the prefixes of trainers.
+
+    Raises:
+        CheckpointError: if it is none of those that are known.
+    """
+    for recognise in (_puffer, _puffer_default, _fast, _lstm_transformer):
+        found = recognise(tensors)
+        if found is not None:
+            return found
+    shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in list(tensors.items())[:4])
+    raise CheckpointError(
+        f"the architecture is not recognised from the tensors {shown}, ...",
+        "describe it under `pytorch` in a configuration file or with --pytorch-config; recognised are"
+        " puffer, puffer_recurrent, pufferlib.models.Default (with LSTMWrapper), fast, lstm_transformer",
+    )
+
+
+def _puffer(tensors: Mapping[str, Tensor]) -> InferredArchitecture | None:
+    prefix = "policy." if "policy.network.0.weight" in tensors else ""
+    needed = {f"{prefix}{name}.weight" for name in ("network.0", "self_encoder.0", "actor.0", "value")}
+    if not needed <= tensors.keys():
+        return None
+    shapes = shapes_of(tensors)
+    cnn_channels = tensors[f"{prefix}network.0.weight"].shape[0]
+    is_recurrent = "lstm.weight_hh_l0" in tensors
+    if not is_recurrent and prefix:
+        return None
+    args: dict[str, Any] = {
+        "hidden_size": _width(tensors, f"{prefix}value.weight"),
+        "cnn_channels": cnn_channels,
+    }
+    memory = "an LSTM (lstm.*)" if is_recurrent else "no LSTM"
+    reasons = [
+        f"PufferLib's Metta network: {shapes.num_channels} channels, {cnn_channels} CNN channels,"
+        f" action heads {list(shapes.heads or ())}",
+        f"{memory}, hidden size {args['hidden_size']}",
+    ]
+    return InferredArchitecture("puffer_recurrent" if is_recurrent else "puffer", args, reasons)
+
+
+def _puffer_default(tensors: Mapping[str, Tensor]) -> InferredArchitecture | None:
+    prefix = "policy." if "policy.encoder.0.weight" in tensors else ""
+    needed = {f"{prefix}{name}.weight" for name in ("encoder.0", "decoder", "value")}
+    if not needed <= tensors.keys() or tensors[f"{prefix}encoder.0.weight"].dim() != 2:
+        return None
+    num_hidden, num_inputs = tensors[f"{prefix}encoder.0.weight"].shape
+    reasons = [f"PufferLib's generic policy: {num_inputs} inputs, hidden size {num_hidden}"]
+    args: dict[str, Any] = {"hidden_size": num_hidden}
+    if "lstm.weight_hh_l0" not in tensors:
+        return InferredArchitecture(PUFFER_DEFAULT, args, reasons)
+    policy = {TARGET: PUFFER_DEFAULT, **args}
+    width = _width(tensors, "lstm.weight_hh_l0")
+    wrapper = {"policy": policy, "input_size": num_hidden, "hidden_size": width}
+    reasons.append(f"an LSTM (lstm.*), hidden size {width}")
+    return InferredArchitecture("pufferlib.models.LSTMWrapper", wrapper, reasons)
+
+
+def _fast(tensors: Mapping[str, Tensor]) -> InferredArchitecture | None:
+    needed = {"policy.conv1.weight", "policy.actor_weight", "lstm.weight_hh_l0"}
+    if not needed <= tensors.keys():
+        return None
+    args = {
+        "hidden_size": _width(tensors, "lstm.weight_hh_l0"),
+        "num_layers": _num_layers(tensors, "lstm.weight_hh_l"),
+    }
+    return InferredArchitecture("fast", args, [f"Fast: policy.conv1, policy.actor_weight; {args}"])
+
+
+def _lstm_transformer(tensors: Mapping[str, Tensor]) -> InferredArchitecture | None:
+    needed = {"policy.patches.weight", "policy.cls", "policy.self_vector.weight", "lstm.weight_hh_l0"}
+    if not needed <= tensors.keys():
+        return None
+    args = {
+        "width": tensors["policy.cls"].shape[-1],
+        "hidden_size": _width(tensors, "lstm.weight_hh_l0"),
+        "depth": _num_layers(tensors, "policy.blocks.", ".norm1.weight"),
+        "feedforward": tensors["policy.blocks.0.linear1.weight"].shape[0],
+    }
+    return InferredArchitecture(
+        "lstm_transformer", args, [f"LSTM-Transformer: policy.patches, policy.cls; {args}"]
+    )
+
+
+def _width(tensors: Mapping[str, Tensor], name: str) -> int:
+    return int(tensors[name].shape[1])
+
+
+def _num_layers(tensors: Mapping[str, Tensor], before: str, after: str = "") -> int:
+    return sum(
+        re.fullmatch(re.escape(before) + r"\d+" + re.escape(after), name) is not None for name in tensors
+    )
+
+
+def build_foreign(
+    architecture: InferredArchitecture | Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    interface: EnvironmentInterface,
+) -> nn.Module:
+    """Build a policy for an environment from a description and the weights of a foreign checkpoint.
+
+    Args:
+        architecture: what `infer_architecture` returned, or the configuration `pytorch`: `_target_`, its
+            arguments, and `ADAPTER_KEYS`.
+        tensors: the weights; every one is used, by its exact name and shape.
+        interface: of the environment.
+
+    Returns:
+        A policy that follows the contract in that environment.
+
+    Raises:
+        ConfigError: if the description is wrong.
+        CheckpointError: if it does not fit the weights, or the policy does not fit the environment.
+    """
+    config = dict(architecture.config if isinstance(architecture, InferredArchitecture) else architecture)
+    adapter = {key: config.pop(key) for key in ADAPTER_KEYS if key in config}
+    shapes = shapes_of(tensors)
+    known, is_2025 = known_interface(adapter, shapes, interface)
+    env = foreign_environment(known, shapes)
+    policy = construct(config, env)
+    load_strictly(policy, tensors)
+    if not hasattr(policy, "initial_state"):
+        agent = PytorchAgent(policy, env, str(config[TARGET]))
+        _check(agent)
+        policy = agent
+    if known.num_tokens < interface.num_tokens:
+        logger.warning(
+            "the policy sees the nearest %d of up to %d tokens", known.num_tokens, interface.num_tokens
+        )
+    if is_2025:
+        return Compat2025(policy, known, interface)
+    if not interface_differences(known, interface):
+        return policy
+    try:
+        return RemappedPolicy(policy, known, interface)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{config[TARGET]} cannot play this environment: {error}",
+            "; ".join(interface_differences(known, interface)),
+        ) from None
+
+
+def _check(agent: PytorchAgent) -> None:
+    try:
+        agent.check()
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a stranger's class does when it is called
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{agent.name} fails on an observation: {type(error).__name__}: {reason}",
+            "see docs/plugins.md for how an external policy is called",
+        ) from error

@@ -1,0 +1,171 @@
+"""What a foreign policy knows: the names behind the numbers that it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from metta_cli.config.interface import EnvironmentInterface
+from metta_cli.errors import CheckpointError, ConfigError, suggestion
+from metta_cli.policies.external import ForeignEnvironment
+from metta_cli.policies.heads import VerbHeads
+from metta_cli.policies.layout2025 import NUM_TOKENS, interface_2025
+from metta_cli.policies.tokens import TokenChannels
+
+logger = logging.getLogger(__name__)
+
+PROFILES = ("auto", "2025", "today")
+ADAPTER_KEYS = ("profile", "feature_names", "feature_scales", "action_names", "verbs")
+"""Keys of the configuration `pytorch` that are about names, and no arguments of the class."""
+MIN_VERBS_2025 = 4
+"""Environments of today have fewer: noop, move, change_vibe."""
+DEFAULT_CHANNELS, DEFAULT_VERBS, DEFAULT_ARGUMENTS = 24, 7, 9
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What tensors say about observations and actions; None where they say nothing.
+
+    Attributes:
+        num_channels: channels of a convolution over the grid.
+        num_tokens: tokens of a layer over the flat observation.
+        heads: widths of the action heads, one after the other; one number for a layer with all of them.
+    """
+
+    num_channels: int | None = None
+    num_tokens: int | None = None
+    heads: tuple[int, ...] | None = None
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """Read the shapes of PufferLib's Metta network or of its generic policy, recurrent or not.
+
+    Raises:
+        CheckpointError: if the generic policy was made for other observations than tokens.
+    """
+    for prefix in ("policy.", ""):
+        first, encoder = tensors.get(f"{prefix}network.0.weight"), tensors.get(f"{prefix}encoder.0.weight")
+        names = [name for name in sorted(tensors) if re.fullmatch(rf"{prefix}actor\.\d\.weight", name)]
+        if first is not None and first.dim() == 4 and names:
+            return Shapes(first.shape[1], None, tuple(len(tensors[name]) for name in names))
+        if encoder is not None and encoder.dim() == 2 and f"{prefix}decoder.weight" in tensors:
+            if encoder.shape[1] % 3:
+                raise CheckpointError(
+                    f"{prefix}encoder.0 reads {encoder.shape[1]} numbers, which are no tokens of three",
+                    "a policy over a flat dense grid cannot be shown tokens",
+                )
+            return Shapes(None, encoder.shape[1] // 3, (len(tensors[f"{prefix}decoder.weight"]),))
+    return Shapes()
+
+
+def known_interface(
+    adapter: Mapping[str, Any], shapes: Shapes, interface: EnvironmentInterface
+) -> tuple[EnvironmentInterface, bool]:
+    """Return what the policy knows, and whether that is the world of July 2025.
+
+    Args:
+        adapter: `ADAPTER_KEYS` of the configuration. `profile: auto` takes the names of the environment
+            where they fit the shapes, or where names are given, and else those of 2025.
+        shapes: of the policy.
+        interface: of the environment.
+
+    Raises:
+        ConfigError: if the profile is unknown.
+        CheckpointError: if the names do not fit the shapes.
+    """
+    profile = str(adapter.get("profile", "auto"))
+    if profile not in PROFILES:
+        raise ConfigError(f"pytorch.profile: there is no profile '{profile}'", suggestion(profile, PROFILES))
+    today = _today(adapter, shapes, interface)
+    if profile == "auto":
+        is_today = "action_names" in adapter or _fits(shapes, today)
+        profile = "today" if is_today else _profile_2025(shapes, today)
+    if profile == "today":
+        return today, False
+    known = _known_2025(adapter, shapes)
+    logger.info(
+        "the policy is shown the world of July 2025: %d channels, verbs %s",
+        len(known.feature_names),
+        ", ".join(VerbHeads(known.action_names).verbs),
+    )
+    return known, True
+
+
+def foreign_environment(known: EnvironmentInterface, shapes: Shapes) -> ForeignEnvironment:
+    """Return what the constructor of the policy is given: flat actions if the weights are for those."""
+    fields = {part.name: getattr(known, part.name) for part in dataclasses.fields(EnvironmentInterface)}
+    return ForeignEnvironment(**fields, flat_actions=shapes.heads == (known.num_actions,))
+
+
+def _today(
+    adapter: Mapping[str, Any], shapes: Shapes, interface: EnvironmentInterface
+) -> EnvironmentInterface:
+    changes: dict[str, Any] = {
+        key: tuple(adapter[key]) for key in ("feature_names", "action_names") if key in adapter
+    }
+    if "feature_names" in changes:
+        scales = dict(zip(interface.feature_names, interface.feature_scales, strict=True))
+        changes["feature_scales"] = tuple(scales.get(name, 1.0) for name in changes["feature_names"])
+    if "feature_scales" in adapter:
+        changes["feature_scales"] = tuple(float(scale) for scale in adapter["feature_scales"])
+    if shapes.num_tokens is not None:
+        changes["num_tokens"] = shapes.num_tokens
+    known = dataclasses.replace(interface, **changes)
+    if len(known.feature_scales) != len(known.feature_names):
+        raise ConfigError(
+            f"pytorch.feature_scales has {len(known.feature_scales)} entries for"
+            f" {len(known.feature_names)} features",
+            "give one scale for every feature",
+        )
+    return known
+
+
+def _fits(shapes: Shapes, known: EnvironmentInterface) -> bool:
+    if shapes.num_channels not in (None, len(TokenChannels(known).names)):
+        return False
+    sizes = VerbHeads(known.action_names).sizes
+    return shapes.heads in (None, sizes, (sum(sizes),), (known.num_actions,))
+
+
+def _profile_2025(shapes: Shapes, today: EnvironmentInterface) -> str:
+    """Return the profile of 2025, if the shapes can be those of that time.
+
+    Raises:
+        CheckpointError: if they cannot.
+    """
+    heads = shapes.heads or ()
+    if shapes.num_tokens == NUM_TOKENS or (len(heads) == 2 and heads[0] >= MIN_VERBS_2025):
+        return "2025"
+    raise CheckpointError(
+        f"the policy has {shapes.num_channels or shapes.num_tokens} "
+        f"{'channels' if shapes.num_channels else 'tokens'} and action heads {list(heads)}; here there are"
+        f" {len(TokenChannels(today).names)} channels and action heads"
+        f" {list(VerbHeads(today.action_names).sizes)}, and the environment of 2025 had more verbs",
+        "name what it was trained with under pytorch.feature_names and pytorch.action_names, or set"
+        " pytorch.profile to 2025",
+    )
+
+
+def _known_2025(adapter: Mapping[str, Any], shapes: Shapes) -> EnvironmentInterface:
+    names, verbs = adapter.get("feature_names"), adapter.get("verbs")
+    num_channels = shapes.num_channels or (len(names) if names else DEFAULT_CHANNELS)
+    heads = shapes.heads or (len(verbs) if verbs else DEFAULT_VERBS, DEFAULT_ARGUMENTS)
+    if len(heads) == 1:
+        num_verbs = len(verbs) if verbs else DEFAULT_VERBS
+        heads = (num_verbs, heads[0] - num_verbs)
+    if len(heads) != 2 or min(heads) < 1:
+        raise CheckpointError(
+            f"the policy has action heads of widths {list(shapes.heads or ())}, which fit neither this"
+            " environment nor the verbs and arguments of 2025",
+            "name the actions that it was trained with under pytorch.action_names",
+        )
+    known = interface_2025(num_channels, *heads, feature_names=names, verbs=verbs)
+    if "feature_scales" in adapter:
+        known = dataclasses.replace(known, feature_scales=tuple(map(float, adapter["feature_scales"])))
+    return known
