@@ -59,10 +59,12 @@ _LEFT_ASIDE = frozenset(
         "datetime.datetime",
         "numpy.dtype",
         "numpy.ndarray",
-        "pathlib.Path",
-        "pathlib.PosixPath",
-        "pathlib.WindowsPath",
         "torch.torch_version.TorchVersion",
+        *(
+            f"{module}.{name}"
+            for module in ("pathlib", "pathlib._local")
+            for name in ("Path", "PosixPath", "WindowsPath")
+        ),
         *(
             f"numpy.{core}.multiarray.{name}"
             for core in ("core", "_core")

@@ -128,6 +128,8 @@ class _Scan:
         if name in ("BINPERSID", "PERSID"):
             self._note_storage(popped[0].value if popped else argument)
             return _UNKNOWN
+        if name == "REDUCE":
+            self._check_encoding(popped[0].value, popped[1].value)
         if name in _TUPLES or name in _CALLS:
             item = _combined(popped)
             if item.depth > MAX_TUPLE_DEPTH or item.weight > MAX_TUPLE_WEIGHT:
@@ -139,6 +141,14 @@ class _Scan:
         full_name = f"{_PYTHON_2_MODULES.get(module, module)}.{name}"
         self.global_names.add(full_name)
         return _Item(1, 1, full_name)
+
+    def _check_encoding(self, function: object, arguments: object) -> None:
+        """Refuse to encode text in ways that pickles never do, and that take for ever for long ones."""
+        if function == "_codecs.encode":
+            match arguments:
+                case (_, "latin1"):
+                    return
+            raise ValueError("text in an encoding that pickles do not have")
 
     def _note_storage(self, identifier: object) -> None:
         """Note what a tensor refers to: ("storage", type, key, device, number of elements)."""

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import pathlib
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -171,6 +172,23 @@ def test_plain_data_of_other_libraries_is_left_aside_without_being_made(tmp_path
     assert_tensors(found.tensors, state())
     assert found.extras["score"] == "scalar"
     assert found.extras["arguments"] == "Namespace"
+
+
+def test_torch_is_left_with_the_list_of_safe_names_that_it_had(tmp_path: pathlib.Path) -> None:
+    before = torch.serialization.get_safe_globals()
+    read_foreign(save({"model": state(), "arguments": argparse.Namespace(lr=0.1)}, tmp_path / "x.pt"))
+    assert torch.serialization.get_safe_globals() == before
+
+
+def test_whatever_torch_calls_unsafe_is_refused_or_left_aside(tmp_path: pathlib.Path) -> None:
+    path = save(
+        {"model": Encoder(), "score": np.float64(1), "when": datetime.date(2025, 7, 1)}, tmp_path / "x.pt"
+    )
+    unsafe = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    with pytest.raises(CheckpointError) as caught:
+        read_foreign(path)
+    named = set(re.findall(r"[\w.]+\.\w+", str(caught.value).split("would run", 1)[1].split("(")[0]))
+    assert unsafe - named == {"numpy._core.multiarray.scalar", "numpy.dtype"}
 
 
 def test_a_pickled_module_needs_permission_and_names_its_classes(tmp_path: pathlib.Path) -> None:

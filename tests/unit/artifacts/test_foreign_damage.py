@@ -347,3 +347,14 @@ def test_torchscript_without_plain_weights_is_refused(tmp_path: Path) -> None:
     message = refusal(script_archive(tmp_path / "x.pt", b"\x80\x02" + frozen + b"."))
     assert "it has no parameters" in message
     assert "at its top is a list" in refusal(script_archive(tmp_path / "x.pt", b"\x80\x02]."))
+
+
+@pytest.mark.parametrize("num_bytes", [file_kinds.MAX_HEADER_BYTES, 1 << 30])
+def test_a_safetensors_header_that_is_too_large_is_not_parsed(num_bytes: int, tmp_path: Path) -> None:
+    metadata = {"note": "x" * file_kinds.MAX_HEADER_BYTES}
+    save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", metadata)
+    data = (tmp_path / "x.safetensors").read_bytes()
+    if num_bytes > len(data):
+        data = num_bytes.to_bytes(8, "little") + data[8:]
+    (tmp_path / "x.safetensors").write_bytes(data)
+    assert "its header should have" in refusal(tmp_path / "x.safetensors")

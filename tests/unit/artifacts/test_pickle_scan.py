@@ -105,6 +105,13 @@ def test_tuples_may_be_as_deep_as_the_limit_and_no_deeper() -> None:
         scan_pickle(b"K\x01" + b"\x85" * MAX_TUPLE_DEPTH + b".")
 
 
+def test_bytes_are_encoded_as_pickles_do_and_in_no_other_way() -> None:
+    data = pickle.dumps(b"a\xff", 2)
+    scan_pickle(data)
+    with pytest.raises(ValueError, match="an encoding that pickles do not have"):
+        scan_pickle(data.replace(b"X\x06\x00\x00\x00latin1", b"X\x08\x00\x00\x00punycode"))
+
+
 def test_lists_that_share_a_list_are_not_counted_as_copies() -> None:
     content: list[Any] = [1]
     for _ in range(60):
