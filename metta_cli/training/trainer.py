@@ -152,8 +152,9 @@ class Trainer:
             "episode/count": float(self.state.episodes),
             "experience/reward_mean": float(self.experience.rewards[:, 1:].mean()),
         }
-        metrics |= episode_metrics(rollout.episodes)
-        self.recent_returns.extend(float(episode.agent_returns.mean()) for episode in rollout.episodes)
+        whole = [episode for episode in rollout.episodes if not episode.is_cut]
+        metrics |= episode_metrics(whole)
+        self.recent_returns.extend(float(episode.agent_returns.mean()) for episode in whole)
         if self.recent_returns:
             metrics["episode/recent_return_mean"] = float(np.mean(self.recent_returns))
         return metrics
@@ -176,7 +177,7 @@ class Trainer:
 
 
 def episode_metrics(episodes: list[FinishedEpisode]) -> Metrics:
-    """Return means over finished episodes: return per agent, length, and the simulator's statistics."""
+    """Return means over whole episodes: return per agent, length, and the simulator's statistics."""
     if not episodes:
         return {}
     metrics: Metrics = {
