@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
 
 
-class RolloutStopped(Exception):
+class RolloutStopped(Exception):  # noqa: N818  # a stop on request is no error
     """`should_stop` became true in the middle of a rollout; nothing of it counts."""
 
 
