@@ -30,7 +30,7 @@ from metta_cli.policies.tokens import EMPTY_LOCATION
 
 MEMORY = ("lstm_h", "lstm_c")
 CERTAIN = 1e4
-CURE = "see docs/plugins.md for what an external policy may return"
+CURE = "see docs/external_policies.md for what an external policy may return"
 
 
 @dataclass(frozen=True)

@@ -198,5 +198,5 @@ def _check(agent: PytorchAgent) -> None:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{agent.name} fails on an observation: {type(error).__name__}: {reason}",
-            "see docs/plugins.md for how an external policy is called",
+            "see docs/external_policies.md for how an external policy is called",
         ) from error

@@ -133,3 +133,20 @@ def kernel_offsets(
     dy, dx = rows - top, columns - left
     covered = inside & (dy >= 0) & (dy < kernel_size) & (dx >= 0) & (dx < kernel_size)
     return torch.where(covered, dy * kernel_size + dx, -1).to(torch.int16)
+
+
+def own_cell(
+    locations: Tensor, channels: Tensor, inputs: Tensor, *, centre: int, num_channels: int
+) -> Tensor:
+    """Return `[B, num_channels]`: what the cell of the agent holds, global tokens included.
+
+    Args:
+        locations: uint8 `[B, K]` location bytes.
+        channels: int `[B, K]`, -1 for tokens to leave out.
+        inputs: float `[B, K]`.
+        centre: location byte of the cell of the agent.
+        num_channels: width of the result.
+    """
+    is_own = ((locations == centre) | (locations == GLOBAL_LOCATION)) & (channels >= 0)
+    cell = torch.zeros(len(locations), num_channels, device=inputs.device)
+    return cell.scatter_add(1, channels.clamp(min=0).long(), torch.where(is_own, inputs, 0.0))

@@ -17,7 +17,7 @@ from metta_cli.policies.contract import RecurrentState
 from metta_cli.policies.heads import VerbHeads
 from metta_cli.policies.lstm import LSTMWrapper
 from metta_cli.policies.mixin import PyTorchAgentMixin
-from metta_cli.policies.tokens import GLOBAL_LOCATION, TokenChannels, TokenConv2d
+from metta_cli.policies.tokens import TokenChannels, TokenConv2d, own_cell
 
 KERNEL, STRIDE, KERNEL_2 = 5, 3, 3
 MIN_WINDOW = KERNEL + STRIDE * (KERNEL_2 - 1)
@@ -83,12 +83,9 @@ class PufferNetwork(nn.Module):
         """Return features `[B, H]` of tokens uint8 `[B, K, 3]`."""
         locations = observations[..., 0]
         channels, inputs = self.channels(observations)
-        known = channels.clamp(min=0).long()
-        inputs = inputs / self.max_vec.flatten()[known]
+        inputs = inputs / self.max_vec.flatten()[channels.clamp(min=0)]
         grid = self.network[1:](self.network[0](locations, channels, inputs))
-        is_own = ((locations == self.centre) | (locations == GLOBAL_LOCATION)) & (channels >= 0)
-        own = torch.zeros(len(observations), self.max_vec.shape[1], device=inputs.device)
-        own = own.scatter_add(1, known, torch.where(is_own, inputs, 0.0))
+        own = own_cell(locations, channels, inputs, centre=self.centre, num_channels=self.max_vec.shape[1])
         return torch.cat([self.self_encoder(own), grid], dim=1)
 
     def decode_actions(self, hidden: Tensor, batch_size: int | None = None) -> tuple[list[Tensor], Tensor]:

@@ -87,7 +87,13 @@ def test_pufferlibs_generic_policy_is_recognised_and_keeps_its_numbers(env, recu
     torch.testing.assert_close(td["values"], value.flatten(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "args"), [("fast", {"hidden_size": 32, "num_layers": 1})])
+OWN = [
+    ("fast", {"hidden_size": 32, "num_layers": 1}),
+    ("lstm_transformer", {"width": 64, "hidden_size": 24, "depth": 3, "feedforward": 40}),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), OWN)
 def test_our_own_architectures_are_recognised(name, args):
     policy = create_policy(name, EXAMPLE_INTERFACE, args)
     inferred = infer_architecture(policy.state_dict())

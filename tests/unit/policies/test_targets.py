@@ -135,3 +135,11 @@ def test_a_class_of_an_installed_module_is_found():
 def test_a_wrong_description_says_what_is_wrong(config, message):
     with pytest.raises(ConfigError, match=message):
         construct(config, ENV)
+
+
+def test_the_old_name_of_the_transformer_is_the_plugin():
+    place = "metta.agent.external.lstm_transformer"
+    nested = {"_target_": f"{place}.Policy", "width": 32, "depth": 1}
+    policy = construct({"_target_": f"{place}.Recurrent", "policy": nested}, ENV)
+    assert type(policy).__name__ == "LSTMTransformer"
+    assert len(policy.policy.blocks) == 1
