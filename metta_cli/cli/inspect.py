@@ -86,8 +86,17 @@ def _to_text(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     tensors = [{**tensor, "shape": str(tensor["shape"])} for tensor in facts["tensors"]]
     lines += ["", table(tensors, ("name", "shape", "dtype"))]
     if rows:
-        lines += ["", table(rows, COLUMNS)]
+        lines += ["", table(rows, COLUMNS[:-1]), *_notes(rows)]
     return "\n".join(lines)
+
+
+def _notes(rows: list[dict[str, Any]]) -> list[str]:
+    """Return every note once, after the simulations that it is about."""
+    simulations: dict[str, list[str]] = {}
+    for row in rows:
+        if row["notes"] and row["simulation"] not in simulations.setdefault(row["notes"], []):
+            simulations[row["notes"]].append(row["simulation"])
+    return [line for note, names in simulations.items() for line in ("", f"{', '.join(names)}: {note}")]
 
 
 def _inline(value: object) -> str:

@@ -22,7 +22,7 @@ from metta_cli.errors import CheckpointError, IncompatibleError, NotFoundError
 from metta_cli.evaluation.episodes import environment_of
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
-from metta_cli.runs.external import ForeignPolicy
+from metta_cli.runs.external import ForeignPolicy, without_adapters
 
 
 class LoadedPolicy(Protocol):
@@ -75,9 +75,14 @@ class CheckpointPolicy:
         self.manifest, self.device = checkpoint.manifest, device
         self.passport: EnvironmentInterface | None = self.manifest.passport
         architecture = self.manifest.architecture
-        self.module = create_policy(architecture.name, self.manifest.passport, architecture.args)
-        load_weights(self.module, checkpoint.weights, self.manifest.name)
-        self.module.to(device)
+        self.policy = create_policy(architecture.name, self.manifest.passport, architecture.args)
+        load_weights(self.policy, checkpoint.weights, self.manifest.name)
+        self.policy.to(device)
+
+    @property
+    def module(self) -> nn.Module:
+        """See `LoadedPolicy`."""
+        return without_adapters(self.policy)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -94,9 +99,9 @@ class CheckpointPolicy:
         """See `LoadedPolicy`."""
         differences = interface_differences(self.manifest.passport, interface)
         if not differences:
-            return self.module, []
+            return self.policy, []
         try:
-            remapped = RemappedPolicy(self.module, self.manifest.passport, interface)
+            remapped = RemappedPolicy(self.policy, self.manifest.passport, interface)
         except ValueError as error:
             raise CheckpointError(
                 "; ".join([str(error), *differences]),

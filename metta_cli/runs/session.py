@@ -117,6 +117,8 @@ class Session:
         tracker: takes the metrics; closed here.
         progress: shows them; started and closed here.
         stop: asked for signals.
+        evaluates_first: whether the policy is evaluated before anything is learned, as one that was
+            trained before should be.
     """
 
     def __init__(
@@ -127,10 +129,13 @@ class Session:
         tracker: Tracker,
         progress: Progress,
         stop: StopSignals,
+        *,
+        evaluates_first: bool = False,
     ) -> None:
         self.config, self.directory, self.trainer = config, directory, trainer
         self.tracker, self.progress, self.stop = tracker, progress, stop
         self.evaluator = Evaluator(config, directory, stop)
+        self.evaluates_first = evaluates_first and config.trainer.simulation.evaluate_interval > 0
         self.scores: Metrics = {}
         self.saved_epoch = trainer.state.epoch or None
         self.checkpoint = directory.checkpoints / f"{directory.run}:v{trainer.state.epoch}"
@@ -144,6 +149,8 @@ class Session:
         self.progress.start(self.config.trainer.total_timesteps, self.directory.run)
         try:
             try:
+                if self.evaluates_first:
+                    self._evaluate_first()
                 self.trainer.train(self._after_epoch)
             except RolloutStopped:
                 logger.info("stopping: what was not finished is dropped")
@@ -156,6 +163,11 @@ class Session:
         if self.stop.requested is not None:
             raise Interrupted(self.stop.requested, f"go on with: metta train run={self.directory.run}")
         return self._result()
+
+    def _evaluate_first(self) -> None:
+        self.scores = self.evaluator.evaluate(self.trainer)
+        self.tracker.log(self.scores, agent_steps=0, epoch=0)
+        self.progress.update(self.scores | {"agent_steps": 0, "epoch": 0})
 
     def _after_epoch(self, trainer: Trainer, metrics: Metrics) -> None:
         state, config = trainer.state, self.config.trainer

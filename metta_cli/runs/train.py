@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,8 @@ from metta_cli.artifacts.checkpoints import (
     Checkpoint,
     latest_valid_checkpoint,
 )
-from metta_cli.artifacts.loaders import ForeignFile, load_checkpoint
 from metta_cli.config.layers import ResolvedConfig
-from metta_cli.config.schema import MettaConfig, unsupported_settings
+from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
@@ -27,8 +27,9 @@ from metta_cli.errors import CheckpointError, ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.runs.directory import RunDirectory
+from metta_cli.runs.external import to_checkpoint
 from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
-from metta_cli.runs.policies import load_weights
+from metta_cli.runs.policies import NO_TRUST, failed_to_load, load_weights, read_weights
 from metta_cli.runs.provenance import git_state, versions
 from metta_cli.runs.session import Progress, Session, TrainResult
 from metta_cli.runs.signals import StopSignals
@@ -61,10 +62,14 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
             "choose another name with --run, or leave out --no-resume to go on with it",
         )
     configure_threads()
-    initial = _check_before_writing(config)
+    initial = _initial_checkpoint(config)
+    resolved = _with_architecture_of(initial, resolved)
+    _check_before_writing(resolved.config)
     directory.create()
     with directory.lock(), StopSignals() as stop:
         checkpoint = _newest_checkpoint(directory)
+        resolved = _with_architecture_of(checkpoint, resolved)
+        config = resolved.config
         epoch = checkpoint.manifest.epoch if checkpoint else 0
         with _create_environment(config, epoch) as environment:
             trainer = _create_trainer(config, environment, device, checkpoint or initial, stop)
@@ -72,11 +77,32 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
                 _go_on(trainer, checkpoint)
             _describe(directory, resolved)
             tracker = _create_tracker(config, directory)
-            return Session(config, directory, trainer, tracker, progress, stop).execute()
+            is_trained = checkpoint is None and initial is not None
+            session = Session(config, directory, trainer, tracker, progress, stop, evaluates_first=is_trained)
+            return session.execute()
 
 
-def _check_before_writing(config: MettaConfig) -> Checkpoint | None:
-    """Try what needs no run directory, so that a mistake leaves none behind; return the initial policy."""
+def _initial_checkpoint(config: MettaConfig) -> Checkpoint | None:
+    """Return the policy that a new run begins with, if the configuration names one."""
+    uri = config.policy_uri or config.trainer.initial_policy.uri
+    if uri is None:
+        return None
+    with failed_to_load():
+        found = read_weights(uri, Path(config.data_dir), NO_TRUST)
+        return found if isinstance(found, Checkpoint) else to_checkpoint(found, config.pytorch, config.env)
+
+
+def _with_architecture_of(checkpoint: Checkpoint | None, resolved: ResolvedConfig) -> ResolvedConfig:
+    """Return the configuration with the policy of a checkpoint, unless the user chose one."""
+    if checkpoint is None or resolved.is_chosen("policy"):
+        return resolved
+    architecture = checkpoint.manifest.architecture
+    policy = PolicyConfig(name=architecture.name, args=architecture.args)
+    return replace(resolved, config=resolved.config.model_copy(update={"policy": policy}))
+
+
+def _check_before_writing(config: MettaConfig) -> None:
+    """Try what needs no run directory, so that a mistake leaves none behind."""
     unsupported = unsupported_settings(config.trainer)
     if unsupported:
         raise ConfigError(
@@ -84,11 +110,6 @@ def _check_before_writing(config: MettaConfig) -> Checkpoint | None:
         )
     count_environments(config)
     create_policy(config.policy.name, interface_of(build(config.env)), config.policy.args)
-    uri = config.policy_uri or config.trainer.initial_policy.uri
-    start = load_checkpoint(uri, device="cpu", data_dir=Path(config.data_dir)) if uri else None
-    if isinstance(start, ForeignFile):
-        raise CheckpointError(f"{start.path} is a file of another tool", "give the address of a checkpoint")
-    return start
 
 
 def _newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:
@@ -179,10 +200,11 @@ def _check_fit(config: MettaConfig, environment: VectorEnvironment, start: Check
     wanted = (config.policy.name, config.policy.args)
     trained = (manifest.architecture.name, manifest.architecture.args)
     if wanted != trained:
+        differ_by_name = wanted[0] != trained[0]
+        shown = [name if differ_by_name else f"{name} {args}" for name, args in (trained, wanted)]
         raise CheckpointError(
-            f"checkpoint {manifest.name} is policy {trained[0]} {trained[1]}, the configuration asks for "
-            f"{wanted[0]} {wanted[1]}",
-            f"set policy={trained[0]}, or train under another run name",
+            f"checkpoint {manifest.name} is policy {shown[0]}, the configuration asks for {shown[1]}",
+            "leave out what it says about the policy, or train under another run name",
         )
     differences = interface_differences(manifest.passport, environment.interface)
     if differences:
