@@ -202,12 +202,12 @@ class HyperparameterSchedulerConfig(Section):
 
 
 class LearningRateSchedulerConfig(Section):
-    """The older, single schedule of the learning rate."""
+    """The schedule of the learning rate."""
 
     enabled: bool = False
     """Whether there is one."""
     anneal_lr: bool = False
-    """Whether the learning rate falls to 0 over the run."""
+    """Whether the learning rate falls linearly, to 0 at `total_timesteps`; only if `enabled`."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Agent steps over which the learning rate rises at the start."""
     schedule_type: str | None = None
@@ -269,7 +269,7 @@ class TrainerConfig(Section):
     hyperparameter_scheduler: HyperparameterSchedulerConfig = HyperparameterSchedulerConfig()
     """Schedules of hyperparameters."""
     lr_scheduler: LearningRateSchedulerConfig = LearningRateSchedulerConfig()
-    """The older schedule of the learning rate."""
+    """The schedule of the learning rate."""
     dual_policy: DualPolicyConfig = DualPolicyConfig()
     """Training against an opponent."""
     curriculum: str | None = None
@@ -337,7 +337,8 @@ UNSUPPORTED = (
     "kickstart",
     "profiler",
     "hyperparameter_scheduler",
-    "lr_scheduler",
+    "lr_scheduler.warmup_steps",
+    "lr_scheduler.schedule_type",
     "dual_policy",
     "curriculum",
     "env_overrides",

@@ -34,6 +34,7 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "steps_per_second": MetricDefinition(
         "agent steps/s", "agent steps of the epoch / its wall time, collecting and updating"
     ),
+    "learning_rate": MetricDefinition("1", "step size of the optimizer in the update of this epoch"),
     "losses/policy_loss": MetricDefinition(
         "1", _MINIBATCH + "mean(max(-A r, -A clip(r, 1 - clip_coef, 1 + clip_coef))), r the importance ratio"
     ),

@@ -25,6 +25,7 @@ from torch import nn
 from metta_cli.algorithms.priorities import calculate_anneal_beta
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.training.experience import Experience
+from metta_cli.training.optimizers import learning_rate_at, set_learning_rate
 from metta_cli.training.rollout import RolloutCollector, RolloutStatistics
 from metta_cli.training.update import update
 
@@ -79,6 +80,7 @@ class Trainer:
         self.policy: Any = policy
         self.optimizer = optimizer
         self.state = TrainerState()
+        self.learning_rate = config.optimizer.learning_rate
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.collector = RolloutCollector(
             environment,
@@ -102,6 +104,7 @@ class Trainer:
     def collect(self) -> tuple[Experience, Metrics]:
         """Act for one rollout and count its agent steps; return the experience and what was measured."""
         started = time.perf_counter()
+        self.learning_rate = learning_rate_at(self.config, self.state.agent_steps)
         rollout = self.collector.collect(self.experience)
         self.state.agent_steps += rollout.agent_steps
         self.state.episodes += len(rollout.episodes)
@@ -119,8 +122,10 @@ class Trainer:
             priorities.prio_alpha,
             priorities.prio_beta0,
         )
+        set_learning_rate(self.optimizer, self.learning_rate)
         metrics = update(self.policy, self.optimizer, experience, self.config, beta)
         self.state.epoch += 1
+        metrics["learning_rate"] = self.learning_rate
         return metrics | {"time/update_seconds": time.perf_counter() - started}
 
     def train(self, after_epoch: Callable[[Trainer, Metrics], None] | None = None) -> TrainerState:
