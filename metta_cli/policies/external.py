@@ -1,11 +1,12 @@
 """Policies that were written elsewhere, behind the contract of `metta_cli.policies.contract`.
 
-An external policy is a module in PufferLib's manner. It is called as `forward_eval(observations, state)` if
-it has that method, else as `forward(observations, state)`, else as `encode_observations` and then
-`decode_actions`. It answers `(logits, value)`, `(logits, value, hidden)` or `((logits, value), hidden)`; the
-logits are one tensor over the flat actions, or one for the verb and one for its argument; whole numbers in
-their place are actions that the policy has chosen itself. Its memory is `lstm_h` and `lstm_c` in `state`,
-which it may read and write as a dict or by attributes, or the pair `hidden` that it returns.
+An external policy is a module in PufferLib's manner. It is called as `forward_eval(observations, state)` or
+as `forward(observations, state)`: `forward_eval`, unless a subclass has a `forward` of its own and inherits
+the other; or else as `encode_observations` and then `decode_actions`. It answers `(logits, value)`,
+`(logits, value, hidden)` or `((logits, value), hidden)`; the logits are one tensor over the flat actions, or
+one for the verb and one for its argument; whole numbers in their place are actions that the policy has
+chosen itself. Its memory is `lstm_h` and `lstm_c` in `state`, which it may read and write as a dict or by
+attributes, or the pair `hidden` that it returns.
 """
 
 from __future__ import annotations
@@ -97,9 +98,9 @@ class PytorchAgent(PyTorchAgentMixin, nn.Module):
         self.heads = VerbHeads(interface.action_names)
         self.num_layers, self.hidden_size = _memory_shape(module, name)
         self._call = _entry_point(module, name)
-        self._has_cell = hasattr(module, "forward_eval") and any(
-            isinstance(part, nn.LSTMCell) for part in module.modules()
-        )
+        self._is_flat = self.num_layers == 1 and any(isinstance(p, nn.LSTMCell) for p in module.modules())
+        if self._is_flat and not _is_defined_last(module, "forward_eval"):
+            self._is_flat = self._takes_flat_memory()
 
     def initial_state(self, num_agents: int, device: torch.device | str) -> RecurrentState:
         """Return zeros `[L, N, H]` for `lstm_h` and `lstm_c`, or `{}` without an LSTM."""
@@ -133,14 +134,22 @@ class PytorchAgent(PyTorchAgentMixin, nn.Module):
         with torch.no_grad():
             self._step(empty.to(device), dones, self.initial_state(2, device))
 
+    def _takes_flat_memory(self) -> bool:
+        """Return whether a `forward` that may use its cell or its LSTM takes memory `[N, H]`."""
+        try:
+            self.check()
+        except (AssertionError, IndexError, RuntimeError, ValueError):
+            return False
+        return True
+
     def _step(self, observations: Tensor, dones: Tensor, memory: RecurrentState) -> tuple[Tensor, Tensor]:
         """Return log-probabilities `[N, A]` and values `[N]`; `memory` is replaced."""
         missing = self.interface.num_tokens - observations.shape[1]
-        observations = F.pad(observations, (0, 0, 0, missing), value=EMPTY_LOCATION)
+        observations = F.pad(observations, (0, 0, 0, missing), value=EMPTY_LOCATION).clone()
         keep = (~dones).float()[None, :, None]
         before = {name: part * keep for name, part in memory.items()}
         state = ForeignState(lstm_h=None, lstm_c=None, hidden=None)
-        state.update({name: part[0] if self._has_cell else part for name, part in before.items()})
+        state.update({name: part[0] if self._is_flat else part for name, part in before.items()})
         shown = dict(state)
         logits, value, hidden = _unpacked(self._call(observations, state), len(dones), self.name)
         for name, part in zip(MEMORY, self._after(state, shown, hidden), strict=False):
@@ -206,7 +215,7 @@ def _memory_shape(module: nn.Module, name: str) -> tuple[int, int]:
 
 def _entry_point(module: Any, name: str) -> Any:
     """Return a function of observations and state."""
-    if hasattr(module, "forward_eval"):
+    if _is_defined_last(module, "forward_eval"):
         return _with_state(module.forward_eval)
     if type(module).forward is not nn.Module.forward:
         return _with_state(module.forward)
@@ -214,6 +223,16 @@ def _entry_point(module: Any, name: str) -> Any:
         encode = _with_state(module.encode_observations)
         return lambda observations, state: _decode(module, encode(observations, state))
     raise CheckpointError(f"{name} has no method to act with: {type(module).__name__}", CURE)
+
+
+def _is_defined_last(module: nn.Module, method: str) -> bool:
+    """Return whether the class has the method, and no subclass of where it is has only a new `forward`."""
+    classes = type(module).__mro__
+    owners = {
+        name: next((place for place, owner in enumerate(classes) if name in vars(owner)), len(classes))
+        for name in (method, "forward")
+    }
+    return hasattr(module, method) and owners[method] <= owners["forward"]
 
 
 def _decode(module: Any, features: Any) -> Any:

@@ -15,7 +15,7 @@ from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import CheckpointError, ConfigError, suggestion
 from metta_cli.policies.external import ForeignEnvironment
 from metta_cli.policies.heads import VerbHeads
-from metta_cli.policies.layout2025 import NUM_TOKENS, interface_2025
+from metta_cli.policies.layout2025 import NUM_FEATURES, NUM_TOKENS, interface_2025
 from metta_cli.policies.tokens import TokenChannels
 
 logger = logging.getLogger(__name__)
@@ -166,6 +166,12 @@ def _known_2025(adapter: Mapping[str, Any], shapes: Shapes) -> EnvironmentInterf
             "name the actions that it was trained with under pytorch.action_names",
         )
     known = interface_2025(num_channels, *heads, feature_names=names, verbs=verbs)
+    if names is None and num_channels not in NUM_FEATURES:
+        logger.warning(
+            "the names of the %d channels of this policy are not on record, so it may be shown the wrong"
+            " things; give them under pytorch.feature_names",
+            num_channels,
+        )
     if "feature_scales" in adapter:
         known = dataclasses.replace(known, feature_scales=tuple(map(float, adapter["feature_scales"])))
     return known

@@ -255,3 +255,47 @@ class Gru(AttributeState):
 def test_what_cannot_be_understood_is_said_before_anything_is_played(module, message):
     with pytest.raises(CheckpointError, match=message):
         PytorchAgent(module(), ENV).check()
+
+
+class OwnForward(Sketch):
+    """As policies of early 2025: a `forward` to act with, and attributes of the state `[N, H]`."""
+
+    def forward(self, observations, state):
+        hidden = self.policy.encode_observations(observations) * 2
+        assert state.lstm_h.shape == (len(observations), 16)
+        state.lstm_h, state.lstm_c = self.cell(hidden, (state.lstm_h, state.lstm_c))
+        return self.policy.decode_actions(state.lstm_h)
+
+
+class OwnForwardWithLayers(Sketch):
+    def forward(self, observations, state):
+        hidden = self.policy.encode_observations(observations)[None] * 2
+        output, (state.lstm_h, state.lstm_c) = self.lstm(hidden, (state.lstm_h, state.lstm_c))
+        return self.policy.decode_actions(output[0])
+
+
+@pytest.mark.parametrize("form", [OwnForward, OwnForwardWithLayers])
+def test_a_forward_of_its_own_is_preferred_to_an_inherited_forward_eval(form):
+    torch.manual_seed(0)
+    module = form(ENV)
+    agent = PytorchAgent(module, ENV)
+    observations, state = random_observations(ENV, 3), agent.initial_state(3, "cpu")
+    act(agent, observations, state)
+    td = act(agent, observations, state)
+    features = module.policy.encode_observations(observations) * 2
+    once = module.cell(features)
+    logits, _ = module.policy.decode_actions(module.cell(features, once)[0])
+    torch.testing.assert_close(td["full_log_probs"], reference.joined(logits, NAMES), atol=1e-6, rtol=1e-6)
+
+
+class Scribbles(PlainForward):
+    def forward(self, observations):
+        observations[observations == 255] = 0
+        return super().forward(observations)
+
+
+def test_a_policy_that_writes_into_its_observations_changes_nobody_elses():
+    observations = random_observations(ENV, 3)
+    before = observations.clone()
+    act(PytorchAgent(Scribbles(), ENV), observations, {})
+    assert torch.equal(observations, before)
