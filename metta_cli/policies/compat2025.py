@@ -157,7 +157,7 @@ class _Rewriter(nn.Module):
             self.register_buffer(buffer, tensor, persistent=False)
 
     def forward(self, tokens: Tensor, orientation: Tensor, last: Tensor) -> Tensor:
-        """Return tokens uint8 `[N, K + 3, 3]`; empty where there was no such thing in 2025.
+        """Return tokens uint8 `[N, K', 3]`, those that there were in 2025, the agent's own first.
 
         Args:
             tokens: uint8 `[N, K, 3]` of today.
@@ -186,7 +186,11 @@ class _Rewriter(nn.Module):
             for name, amount in own.items()
             if name in self.channels
         ]
-        return torch.cat([torch.stack(rows, dim=1), shown] if rows else [shown], dim=1).to(torch.uint8)
+        tokens = torch.cat([torch.stack(rows, dim=1), shown] if rows else [shown], dim=1).to(torch.uint8)
+        is_empty = tokens[..., 0] == EMPTY_LOCATION
+        order = is_empty.byte().argsort(dim=1, stable=True)
+        num_used = max(1, int((~is_empty).sum(1).max()))
+        return tokens.gather(1, order[..., None].expand_as(tokens))[:, :num_used]
 
     def last_action(self, tokens: Tensor) -> Tensor:
         """Return int `[N]`: the flat action that the environment reports, 0 if it failed."""

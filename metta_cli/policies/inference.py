@@ -172,7 +172,7 @@ def build_foreign(
         agent = PytorchAgent(policy, env, str(config[TARGET]))
         _check(agent)
         policy = agent
-    if known.num_tokens < interface.num_tokens:
+    if not is_2025 and known.num_tokens < interface.num_tokens:
         logger.warning(
             "the policy sees the nearest %d of up to %d tokens", known.num_tokens, interface.num_tokens
         )

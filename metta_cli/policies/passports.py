@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import re
 from collections.abc import Mapping
@@ -89,10 +90,10 @@ def known_interface(
     if profile == "today":
         return today, False
     known = _known_2025(adapter, shapes)
-    logger.info(
-        "the policy is shown the world of July 2025: %d channels, verbs %s",
-        len(known.feature_names),
-        ", ".join(VerbHeads(known.action_names).verbs),
+    verbs = ", ".join(VerbHeads(known.action_names).verbs)
+    _log_once(
+        logging.INFO,
+        f"the policy is shown the world of July 2025: {len(known.feature_names)} channels, verbs {verbs}",
     )
     return known, True
 
@@ -101,6 +102,12 @@ def foreign_environment(known: EnvironmentInterface, shapes: Shapes) -> ForeignE
     """Return what the constructor of the policy is given: flat actions if the weights are for those."""
     fields = {part.name: getattr(known, part.name) for part in dataclasses.fields(EnvironmentInterface)}
     return ForeignEnvironment(**fields, flat_actions=shapes.heads == (known.num_actions,))
+
+
+@functools.cache
+def _log_once(level: int, message: str) -> None:
+    """Log what is the same for every environment that a policy is built for, for the first of them."""
+    logger.log(level, message)
 
 
 def _today(
@@ -167,10 +174,10 @@ def _known_2025(adapter: Mapping[str, Any], shapes: Shapes) -> EnvironmentInterf
         )
     known = interface_2025(num_channels, *heads, feature_names=names, verbs=verbs)
     if names is None and num_channels not in NUM_FEATURES:
-        logger.warning(
-            "the names of the %d channels of this policy are not on record, so it may be shown the wrong"
-            " things; give them under pytorch.feature_names",
-            num_channels,
+        _log_once(
+            logging.WARNING,
+            f"the names of the {num_channels} channels of this policy are not on record, so it may be shown"
+            " the wrong things; give them under pytorch.feature_names",
         )
     if "feature_scales" in adapter:
         known = dataclasses.replace(known, feature_scales=tuple(map(float, adapter["feature_scales"])))

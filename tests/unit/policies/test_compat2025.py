@@ -200,3 +200,10 @@ def test_turn_right_then_move_forward_again_and_again_in_the_simulator():
     last_action = KNOWN.feature_names.index("last_action")
     expected = [(0, 0), (0, 1), (0, 1), (0, 2), (0, 2), (0, 3)]
     assert travel(scripted_weights(last_action, 2), 6) == expected
+
+
+def test_tokens_that_mean_nothing_in_2025_crowd_nothing_out():
+    fixed = Fixed(noop_0=1.0)
+    many = dataclasses.replace(LASER_TAG, num_tokens=300)
+    step(Compat2025(fixed, KNOWN, many), *[(0x36, TAG, BLUE)] * 250, (0x25, TAG, ALTAR))
+    assert fixed.seen[0].tolist()[3:] == [[0x52, 0, 8]]
