@@ -48,13 +48,19 @@ class Compat2025(nn.Module):
         policy: follows the contract, in the terms of `known`.
         known: what `interface_2025` returned.
         interface: of the environment.
+        x_first: whether the first axis of the window is x, as of the token era, or y, as of dense grids.
 
     Raises:
         CheckpointError: if the environment has another window, or no moves.
     """
 
     def __init__(
-        self, policy: nn.Module, known: EnvironmentInterface, interface: EnvironmentInterface
+        self,
+        policy: nn.Module,
+        known: EnvironmentInterface,
+        interface: EnvironmentInterface,
+        *,
+        x_first: bool = True,
     ) -> None:
         super().__init__()
         window = (interface.observation_height, interface.observation_width)
@@ -66,7 +72,7 @@ class Compat2025(nn.Module):
                 "evaluate it on another environment",
             )
         self.policy, self.known, self.interface = policy, known, interface
-        self.rewriter = _Rewriter(known, interface)
+        self.rewriter = _Rewriter(known, interface, x_first=x_first)
         self.translator = _Translator(known, interface)
 
     def initial_state(self, num_agents: int, device: torch.device | str) -> RecurrentState:
@@ -130,8 +136,11 @@ class _Rewriter(nn.Module):
     argument_of: Tensor
     hash_weights: Tensor
 
-    def __init__(self, known: EnvironmentInterface, interface: EnvironmentInterface) -> None:
+    def __init__(
+        self, known: EnvironmentInterface, interface: EnvironmentInterface, *, x_first: bool
+    ) -> None:
         super().__init__()
+        self.x_first = x_first
         self.features = {name: number for number, name in enumerate(interface.feature_names)}
         self.channels = {name: number for number, name in enumerate(known.feature_names)}
         self.laser = _index(interface.action_names, "change_vibe_laser") - interface.num_primary_actions
@@ -169,7 +178,8 @@ class _Rewriter(nn.Module):
         channel = torch.where(is_tag, self.channels.get("type_id", -1), self.feature_table[feature])
         value = torch.where(is_tag, self.type_table[value], value)
         value = torch.where(channel == self.channels.get("agent:frozen", -1), value.clamp(max=1), value)
-        centred = torch.where(location == GLOBAL_LOCATION, CENTRE, (location & 15) << 4 | location >> 4)
+        place = (location & 15) << 4 | location >> 4 if self.x_first else location
+        centred = torch.where(location == GLOBAL_LOCATION, CENTRE, place)
         is_shown = (location != EMPTY_LOCATION) & (channel >= 0) & (value >= 0)
         shown = torch.stack([centred, channel, value], dim=-1).masked_fill(
             ~is_shown[..., None], EMPTY_LOCATION
@@ -302,7 +312,7 @@ class _Translator(nn.Module):
             (self.forward_pairs, torch.where(occupied[:, 0], noop, ahead)),
             (self.backward_pairs, torch.where(occupied[:, 1], noop, behind)),
             (self.use_pairs, torch.where(occupied[:, 0], ahead, noop)),
-            (self.attack_pairs, torch.where(laser_on & (self.laser >= 0), ahead, laser)),
+            (self.attack_pairs, torch.where(laser_on, ahead, laser)),
         ):
             target = torch.where(pairs, action[:, None], target)
         return target

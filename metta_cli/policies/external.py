@@ -27,7 +27,7 @@ from metta_cli.errors import CheckpointError
 from metta_cli.policies.contract import RecurrentState
 from metta_cli.policies.heads import VerbHeads
 from metta_cli.policies.mixin import PyTorchAgentMixin
-from metta_cli.policies.tokens import EMPTY_LOCATION
+from metta_cli.policies.tokens import EMPTY_LOCATION, GLOBAL_LOCATION
 
 MEMORY = ("lstm_h", "lstm_c")
 CERTAIN = 1e4
@@ -40,14 +40,17 @@ class ForeignEnvironment(EnvironmentInterface):
 
     Attributes:
         flat_actions: whether the action space is one number, or a verb and an argument.
+        is_grid: whether observations are a dense grid, one channel for every feature, or tokens.
     """
 
     flat_actions: bool = False
+    is_grid: bool = False
 
     @property
     def single_observation_space(self) -> spaces.Box:
-        """Tokens uint8 `[K, 3]`."""
-        return spaces.Box(0, 255, (self.num_tokens, 3), np.uint8)
+        """Tokens uint8 `[K, 3]`, or a grid uint8 `[rows, columns, features]`."""
+        grid = (self.observation_height, self.observation_width, len(self.feature_names))
+        return spaces.Box(0, 255, grid if self.is_grid else (self.num_tokens, 3), np.uint8)
 
     @property
     def single_action_space(self) -> spaces.Discrete | spaces.MultiDiscrete:
@@ -146,6 +149,8 @@ class PytorchAgent(PyTorchAgentMixin, nn.Module):
         """Return log-probabilities `[N, A]` and values `[N]`; `memory` is replaced."""
         missing = self.interface.num_tokens - observations.shape[1]
         observations = F.pad(observations, (0, 0, 0, missing), value=EMPTY_LOCATION).clone()
+        if isinstance(self.interface, ForeignEnvironment) and self.interface.is_grid:
+            observations = dense_grid(observations, self.interface)
         keep = (~dones).float()[None, :, None]
         before = {name: part * keep for name, part in memory.items()}
         state = ForeignState(lstm_h=None, lstm_c=None, hidden=None)
@@ -192,6 +197,25 @@ class PytorchAgent(PyTorchAgentMixin, nn.Module):
         columns = actions.view(len(actions), -1).long().unbind(1)
         widths = (self.interface.num_actions,) if len(columns) == 1 else self.heads.sizes
         return list(zip(columns, widths, strict=True))
+
+
+def dense_grid(tokens: Tensor, interface: EnvironmentInterface) -> Tensor:
+    """Return uint8 `[N, rows, columns, features]` of tokens uint8 `[N, K, 3]`.
+
+    Global tokens are in the cell of the agent. Of several tokens of a cell and feature, such as tags, one is
+    kept.
+    """
+    height, width = interface.observation_height, interface.observation_width
+    depth = len(interface.feature_names)
+    location, feature, value = tokens.long().unbind(-1)
+    is_global = location == GLOBAL_LOCATION
+    row = torch.where(is_global, height // 2, location >> 4)
+    column = torch.where(is_global, width // 2, location & 15)
+    is_inside = (location != EMPTY_LOCATION) & (row < height) & (column < width) & (feature < depth)
+    size = height * width * depth
+    index = torch.where(is_inside, (row * width + column) * depth + feature, size)
+    grid = torch.zeros(len(tokens), size + 1, dtype=torch.uint8, device=tokens.device)
+    return grid.scatter(1, index, value.to(torch.uint8))[:, :size].view(-1, height, width, depth)
 
 
 def _one_hot(chosen: Tensor, width: int) -> Tensor:

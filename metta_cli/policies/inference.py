@@ -14,7 +14,13 @@ from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import CheckpointError
 from metta_cli.policies.compat2025 import Compat2025
 from metta_cli.policies.external import PytorchAgent
-from metta_cli.policies.passports import ADAPTER_KEYS, foreign_environment, known_interface, shapes_of
+from metta_cli.policies.passports import (
+    ADAPTER_KEYS,
+    foreign_environment,
+    has_x_first,
+    known_interface,
+    shapes_of,
+)
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.policies.strict_weights import load_strictly
 from metta_cli.policies.targets import TARGET, construct
@@ -165,7 +171,7 @@ def build_foreign(
     adapter = {key: config.pop(key) for key in ADAPTER_KEYS if key in config}
     shapes = shapes_of(tensors)
     known, is_2025 = known_interface(adapter, shapes, interface)
-    env = foreign_environment(known, shapes)
+    env = foreign_environment(adapter, known, shapes)
     policy = construct(config, env)
     load_strictly(policy, tensors)
     if not hasattr(policy, "initial_state"):
@@ -177,7 +183,7 @@ def build_foreign(
             "the policy sees the nearest %d of up to %d tokens", known.num_tokens, interface.num_tokens
         )
     if is_2025:
-        return Compat2025(policy, known, interface)
+        return Compat2025(policy, known, interface, x_first=has_x_first(adapter, env, shapes))
     if not interface_differences(known, interface):
         return policy
     try:

@@ -16,16 +16,29 @@ from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import CheckpointError, ConfigError, suggestion
 from metta_cli.policies.external import ForeignEnvironment
 from metta_cli.policies.heads import VerbHeads
-from metta_cli.policies.layout2025 import NUM_FEATURES, NUM_TOKENS, interface_2025
+from metta_cli.policies.layout2025 import NUM_FEATURES, NUM_TOKENS, WINDOW, interface_2025
 from metta_cli.policies.tokens import TokenChannels
 
 logger = logging.getLogger(__name__)
 
 PROFILES = ("auto", "2025", "today")
-ADAPTER_KEYS = ("profile", "feature_names", "feature_scales", "action_names", "verbs")
-"""Keys of the configuration `pytorch` that are about names, and no arguments of the class."""
+ADAPTER_KEYS = (
+    "profile",
+    "feature_names",
+    "feature_scales",
+    "action_names",
+    "verbs",
+    "observations",
+    "x_first",
+)
+"""Keys of the configuration `pytorch` that are about the adapter, and no arguments of the class."""
+OBSERVATIONS = ("tokens", "grid")
+GRID_ERA_CHANNELS = 21
+"""A network with so many was trained on dense grids, rows first."""
 MIN_VERBS_2025 = 4
 """Environments of today have fewer: noop, move, change_vibe."""
+MIN_GRID_CHANNELS = 16
+"""A flat observation of 11 x 11 cells with fewer is taken for tokens, of which there are few hundred."""
 DEFAULT_CHANNELS, DEFAULT_VERBS, DEFAULT_ARGUMENTS = 24, 7, 9
 
 
@@ -37,18 +50,20 @@ class Shapes:
         num_channels: channels of a convolution over the grid.
         num_tokens: tokens of a layer over the flat observation.
         heads: widths of the action heads, one after the other; one number for a layer with all of them.
+        is_grid: whether the channels are those of a layer over the flat dense grid.
     """
 
     num_channels: int | None = None
     num_tokens: int | None = None
     heads: tuple[int, ...] | None = None
+    is_grid: bool = False
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
     """Read the shapes of PufferLib's Metta network or of its generic policy, recurrent or not.
 
     Raises:
-        CheckpointError: if the generic policy was made for other observations than tokens.
+        CheckpointError: if the generic policy was made for neither tokens nor a grid of 11 x 11 cells.
     """
     for prefix in ("policy.", ""):
         first, encoder = tensors.get(f"{prefix}network.0.weight"), tensors.get(f"{prefix}encoder.0.weight")
@@ -56,13 +71,21 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
         if first is not None and first.dim() == 4 and names:
             return Shapes(first.shape[1], None, tuple(len(tensors[name]) for name in names))
         if encoder is not None and encoder.dim() == 2 and f"{prefix}decoder.weight" in tensors:
-            if encoder.shape[1] % 3:
-                raise CheckpointError(
-                    f"{prefix}encoder.0 reads {encoder.shape[1]} numbers, which are no tokens of three",
-                    "a policy over a flat dense grid cannot be shown tokens",
-                )
-            return Shapes(None, encoder.shape[1] // 3, (len(tensors[f"{prefix}decoder.weight"]),))
+            heads = (len(tensors[f"{prefix}decoder.weight"]),)
+            return _shapes_of_flat(encoder.shape[1], heads, f"{prefix}encoder.0")
     return Shapes()
+
+
+def _shapes_of_flat(num_inputs: int, heads: tuple[int, ...], name: str) -> Shapes:
+    num_channels, rest = divmod(num_inputs, WINDOW * WINDOW)
+    if not rest and num_channels >= MIN_GRID_CHANNELS:
+        return Shapes(num_channels, None, heads, is_grid=True)
+    if num_inputs % 3 == 0:
+        return Shapes(None, num_inputs // 3, heads)
+    raise CheckpointError(
+        f"{name} reads {num_inputs} numbers, which are neither tokens of three nor a grid of 11 x 11 cells",
+        "write the policy as a plugin that shows it what it expects: docs/plugins.md",
+    )
 
 
 def known_interface(
@@ -98,10 +121,33 @@ def known_interface(
     return known, True
 
 
-def foreign_environment(known: EnvironmentInterface, shapes: Shapes) -> ForeignEnvironment:
-    """Return what the constructor of the policy is given: flat actions if the weights are for those."""
+def foreign_environment(
+    adapter: Mapping[str, Any], known: EnvironmentInterface, shapes: Shapes
+) -> ForeignEnvironment:
+    """Return what the constructor of the policy is given.
+
+    Args:
+        adapter: `ADAPTER_KEYS` of the configuration.
+        known: what the policy knows.
+        shapes: of the policy; they tell whether its actions are flat, and its observations a grid.
+
+    Raises:
+        ConfigError: if the kind of observations is unknown.
+    """
+    observations = str(adapter.get("observations", "grid" if shapes.is_grid else "tokens"))
+    if observations not in OBSERVATIONS:
+        raise ConfigError(
+            f"pytorch.observations: there is no kind '{observations}'", suggestion(observations, OBSERVATIONS)
+        )
     fields = {part.name: getattr(known, part.name) for part in dataclasses.fields(EnvironmentInterface)}
-    return ForeignEnvironment(**fields, flat_actions=shapes.heads == (known.num_actions,))
+    flat_actions = shapes.heads == (known.num_actions,)
+    return ForeignEnvironment(**fields, flat_actions=flat_actions, is_grid=observations == "grid")
+
+
+def has_x_first(adapter: Mapping[str, Any], env: ForeignEnvironment, shapes: Shapes) -> bool:
+    """Return whether a policy of 2025 has x as the first axis of the window: with tokens, unless told."""
+    is_token_era = not env.is_grid and shapes.num_channels != GRID_ERA_CHANNELS
+    return bool(adapter.get("x_first", is_token_era))
 
 
 @functools.cache
@@ -134,7 +180,8 @@ def _today(
 
 
 def _fits(shapes: Shapes, known: EnvironmentInterface) -> bool:
-    if shapes.num_channels not in (None, len(TokenChannels(known).names)):
+    num_channels = len(known.feature_names) if shapes.is_grid else len(TokenChannels(known).names)
+    if shapes.num_channels not in (None, num_channels):
         return False
     sizes = VerbHeads(known.action_names).sizes
     return shapes.heads in (None, sizes, (sum(sizes),), (known.num_actions,))
@@ -147,7 +194,8 @@ def _profile_2025(shapes: Shapes, today: EnvironmentInterface) -> str:
         CheckpointError: if they cannot.
     """
     heads = shapes.heads or ()
-    if shapes.num_tokens == NUM_TOKENS or (len(heads) == 2 and heads[0] >= MIN_VERBS_2025):
+    is_generic = shapes.is_grid or shapes.num_tokens == NUM_TOKENS
+    if is_generic or (len(heads) == 2 and heads[0] >= MIN_VERBS_2025):
         return "2025"
     raise CheckpointError(
         f"the policy has {shapes.num_channels or shapes.num_tokens} "

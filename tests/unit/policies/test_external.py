@@ -299,3 +299,24 @@ def test_a_policy_that_writes_into_its_observations_changes_nobody_elses():
     before = observations.clone()
     act(PytorchAgent(Scribbles(), ENV), observations, {})
     assert torch.equal(observations, before)
+
+
+class Dense(nn.Module):
+    def __init__(self, env):
+        super().__init__()
+        self.shape = env.single_observation_space.shape
+
+    def forward(self, observations, state=None):
+        self.seen = observations
+        assert observations.shape[1:] == self.shape
+        return torch.zeros(len(observations), 6), torch.zeros(len(observations))
+
+
+def test_a_policy_that_wants_a_dense_grid_is_shown_one():
+    env = dataclasses.replace(ENV, is_grid=True)
+    policy = Dense(env)
+    tokens = [(0x25, 4, 7), (0xA0, 0, 3), (0xFE, 1, 9), (0xFF, 255, 255), (0xB0, 4, 1), (0x33, 5, 1)]
+    act(PytorchAgent(policy, env), torch.tensor([tokens], dtype=torch.uint8), {})
+    expected = torch.zeros(11, 11, 5, dtype=torch.uint8)
+    expected[2, 5, 4], expected[10, 0, 0], expected[5, 5, 1] = 7, 3, 9
+    assert torch.equal(policy.seen[0], expected)

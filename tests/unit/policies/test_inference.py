@@ -181,3 +181,59 @@ def test_names_of_channels_and_verbs_of_2025_can_be_given():
     assert policy.known.action_names[:5] == ("rotate_0", "rotate_1", "rotate_2", "rotate_3", "noop_0")
     with pytest.raises(CheckpointError, match="unknown verbs: jump"):
         build_foreign({**config, "verbs": ["rotate", "noop", "jump"]}, tensors, EXAMPLE_INTERFACE)
+
+
+class Grid21(torch.nn.Module):
+    """As PufferLib's own file: a dense grid goes in."""
+
+    is_continuous = False
+
+    def __init__(self, env, hidden_size=16, cnn_channels=8):
+        super().__init__()
+        tokens_policy = reference.Policy(reference.Spaces, cnn_channels, hidden_size, 21, (9, 10))
+        for name in ("network", "self_encoder", "actor", "value"):
+            setattr(self, name, getattr(tokens_policy, name))
+        self.register_buffer("max_vec", tokens_policy.max_vec)
+        self.shape = env.single_observation_space.shape
+
+    def encode_observations(self, observations, state=None):
+        assert observations.shape[1:] == self.shape == (11, 11, 21)
+        grid = observations.permute(0, 3, 1, 2).float() / self.max_vec
+        return torch.cat([self.self_encoder(grid[:, :, 5, 5]), self.network(grid)], dim=1)
+
+    def decode_actions(self, hidden):
+        return [head(hidden) for head in self.actor], self.value(hidden)
+
+
+def test_a_class_over_dense_grids_is_the_same_policy_as_the_one_recognised_from_its_weights():
+    torch.manual_seed(0)
+    theirs = Grid21(dataclasses.replace(FLAT, feature_names=("x",) * 21, is_grid=True))
+    tensors = theirs.state_dict()
+    config = {"_target_": f"{__name__}.Grid21", "observations": "grid", "hidden_size": 16, "cnn_channels": 8}
+    described = build_foreign(config, tensors, EXAMPLE_INTERFACE)
+    recognised = build_foreign(infer_architecture(tensors), tensors, EXAMPLE_INTERFACE)
+    observations = random_observations(EXAMPLE_INTERFACE, 5)
+    one, two = act(described, observations), act(recognised, observations)
+    torch.testing.assert_close(one["values"], two["values"], atol=1e-5, rtol=1e-5)
+    assert one["values"].std() > 0.001
+
+
+@pytest.mark.parametrize(("num_channels", "first_axis"), [(21, 0x25), (22, 0x52)])
+def test_rows_come_first_in_the_era_of_dense_grids_and_x_after_it(num_channels, first_axis):
+    tensors = puffer(num_channels=num_channels).state_dict()
+    policy = build_foreign(infer_architecture(tensors), tensors, EXAMPLE_INTERFACE)
+    altar = EXAMPLE_INTERFACE.tag_names.index("type:altar")
+    tokens = torch.tensor([[[0x25, EXAMPLE_INTERFACE.feature_names.index("tag"), altar]]], dtype=torch.uint8)
+    shown = policy.rewriter(tokens, torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    assert [first_axis, 0, 8] in shown[0].tolist()
+
+
+def test_pufferlibs_generic_policy_over_dense_grids_is_recognised():
+    torch.manual_seed(0)
+    env = dataclasses.replace(TWO_HEADS, feature_names=("x",) * 21, is_grid=True)
+    theirs = pufferlib.models.Default(env, 16)
+    theirs.decoder = torch.nn.Linear(16, 7 + 9)
+    tensors = theirs.state_dict()
+    policy = build_foreign(infer_architecture(tensors), tensors, EXAMPLE_INTERFACE)
+    assert isinstance(policy, Compat2025)
+    assert torch.isfinite(act(policy, random_observations(EXAMPLE_INTERFACE, 3))["full_log_probs"]).any()
