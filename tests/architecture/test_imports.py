@@ -46,7 +46,7 @@ def test_every_module_can_be_imported_and_has_the_names_that_it_promises(module:
 def test_importing_everything_leaves_the_process_as_it_was() -> None:
     code = f"""
 import importlib, logging, os, signal, warnings
-import mettagrid, pufferlib, tensordict, torch, matplotlib  # what these do is theirs
+import mettagrid, mettagrid.policy.policy, pufferlib, tensordict, torch, matplotlib  # theirs
 def state():
     signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)]
     globals_of_others = (list(warnings.filters), list(logging.root.handlers), torch.get_num_threads())

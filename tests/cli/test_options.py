@@ -15,6 +15,7 @@ COMMANDS = {
     " --sha256 --run-name --output-dir --save-replays --baselines --no-baselines --seed --workers --device"
     " --progress --format --output -o --help -h",
     "inspect": "URI --pytorch-config --allow-pickle --sha256 --format --output -o --help -h",
+    "export": "URI --to --output -o --env --pytorch-config --allow-pickle --sha256 --help -h",
     "plot": "RUN --output -o --help -h",
     "configs": "--help -h",
     "configs list": "GROUP --format --output -o --help -h",
