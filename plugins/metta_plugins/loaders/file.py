@@ -101,22 +101,28 @@ def _nothing_at(uri: Uri, path: Path, data_dir: Path) -> NotFoundError:
 def _nearest_file(path: Path) -> str:
     """Return a cure that names what exists and comes closest to a path that does not."""
     directory = next(parent for parent in path.parents if parent.is_dir())
-    missing = path.relative_to(directory).parts[0]
-    is_last = directory == path.parent
-    names = [
-        str(entry)
-        for entry in sorted(directory.iterdir())
-        if (entry.suffix in WEIGHT_SUFFIXES if is_last else entry.is_dir())
-    ]
+    if directory != path.parent:
+        missing = directory / path.relative_to(directory).parts[0]
+        siblings = [str(entry) for entry in sorted(directory.iterdir()) if entry.is_dir()]
+        return f"there is no directory '{missing}'; {suggestion(str(missing), siblings)}"
+    names = [str(entry) for entry in _files_in(directory)]
     if not names:
-        return f"{directory.resolve()} holds no {'file of weights' if is_last else 'directory'}"
-    return suggestion(str(directory / missing), names)
+        return f"{directory.resolve()} holds no file of weights"
+    return suggestion(str(path), names)
+
+
+def _files_in(directory: Path) -> list[Path]:
+    """Return the files that are called as files of weights are."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.suffix in WEIGHT_SUFFIXES)
 
 
 def _known(name: str, directory: Path, data_dir: Path) -> str:
     """Return a cure that names what could have been meant: runs by name, the rest by path."""
     runs = {path.name: path.name for path in _runs_in(data_dir)}
-    elsewhere = {path.name: str(path) for path in _runs_in(directory) if path.name not in runs}
+    others = [*_runs_in(directory), *_files_in(directory)]
+    elsewhere = {path.name: str(path) for path in others if path.name not in runs}
     known = suggestion(name, [*runs, *elsewhere])
     for short, path in elsewhere.items():
         known = known.replace(f"'{short}'", f"'{path}'")

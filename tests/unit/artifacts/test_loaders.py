@@ -118,7 +118,11 @@ def test_a_file_is_handed_over_unread(data_dir: Path, tmp_path: Path, uri: str) 
     [
         ("modle.pt", r"there is no file 'modle\.pt' \(did you mean 'model\.pt'\?\)"),
         ("pytorch://modle", r"there is no file 'modle' \(did you mean 'model\.pt'\?\)"),
-        ("pytorch://trian_dir/model.pt", r"did you mean 'train_dir'\?"),
+        ("model.ptt", r"no run or checkpoint 'model\.ptt' \(did you mean 'model\.pt'\?\)"),
+        (
+            "pytorch://trian_dir/model.pt",
+            r"there is no directory 'trian_dir'; did you mean 'train_dir'\?",
+        ),
         ("pytorch://train_dir/model.pt", r"train_dir holds no file of weights"),
         ("pytorch://train_dir/runner/a/b.pt", r"did you mean 'train_dir/runner/checkpoints'\?|known: "),
         ("pytorch://train_dir", r"train_dir is neither a run nor a checkpoint"),
