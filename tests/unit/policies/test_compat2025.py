@@ -207,3 +207,25 @@ def test_tokens_that_mean_nothing_in_2025_crowd_nothing_out():
     many = dataclasses.replace(LASER_TAG, num_tokens=300)
     step(Compat2025(fixed, KNOWN, many), *[(0x36, TAG, BLUE)] * 250, (0x25, TAG, ALTAR))
     assert fixed.seen[0].tolist()[3:] == [[0x52, 0, 8]]
+
+
+def test_turns_go_on_while_nothing_changes_in_sight():
+    policy = Compat2025(Fixed(rotate_1=0.5, rotate_3=0.5), KNOWN, LASER_TAG)
+    state = policy.initial_state(1, "cpu")
+    orientations = []
+    for _ in range(60):
+        step(policy, (0x25, TAG, ALTAR), state=state)
+        orientations.append(int(state["compat_turn"][0, 0, 0]))
+    assert 15 < orientations.count(1) < 45
+    assert orientations.count(1) + orientations.count(3) == 60
+
+
+def test_a_policy_that_only_turns_turns_whatever_the_rounding():
+    policy = Compat2025(Fixed(rotate_1=1 - 2**-22), KNOWN, LASER_TAG)
+    chance = torch.tensor([1 - 2**-24])
+    false = torch.zeros(1, 2, dtype=torch.bool)
+    log_probs, orientation, _ = policy.translator(
+        policy.policy.log_probs[None], torch.zeros(1, dtype=torch.long), chance, false, false[:, 0]
+    )
+    assert orientation.tolist() == [1]
+    assert log_probs.exp()[0, NOOP] == 1

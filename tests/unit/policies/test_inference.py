@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from metta_cli.errors import CheckpointError, ConfigError
 from metta_cli.policies.compat2025 import Compat2025
 from metta_cli.policies.external import ForeignEnvironment, PytorchAgent
+from metta_cli.policies.heads import VerbHeads
 from metta_cli.policies.inference import build_foreign, infer_architecture
 from metta_cli.policies.layout2025 import interface_2025
 from metta_cli.policies.registry import create_policy
@@ -236,4 +237,5 @@ def test_pufferlibs_generic_policy_over_dense_grids_is_recognised():
     tensors = theirs.state_dict()
     policy = build_foreign(infer_architecture(tensors), tensors, EXAMPLE_INTERFACE)
     assert isinstance(policy, Compat2025)
+    assert VerbHeads(policy.known.action_names).sizes == (7, 9)
     assert torch.isfinite(act(policy, random_observations(EXAMPLE_INTERFACE, 3))["full_log_probs"]).any()
