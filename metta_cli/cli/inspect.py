@@ -20,6 +20,7 @@ from metta_cli.cli.output import emit, table
 from metta_cli.cli.process import prepare_process, resolve
 
 COLUMNS = ("suite", "simulation", "fit", "notes")
+MAX_ARGUMENT_LENGTH = 160  # of the text only; the other formats have all of it
 
 
 def inspect(
@@ -69,7 +70,7 @@ def _to_text(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     lines = [f"{facts['uri']}: {facts['format']}", ""]
     architecture = facts["architecture"]
     if architecture is not None:
-        arguments = " ".join(f"{name}={value}" for name, value in architecture["args"].items())
+        arguments = " ".join(f"{name}={_short(value)}" for name, value in architecture["args"].items())
         lines.append(f"architecture: {architecture['name']} {arguments}".rstrip())
     lines += [f"  recognised by: {reason}" for reason in facts["recognised_by"]]
     if facts["obstacle"] is not None:
@@ -97,6 +98,11 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
         if row["notes"] and row["simulation"] not in simulations.setdefault(row["notes"], []):
             simulations[row["notes"]].append(row["simulation"])
     return [line for note, names in simulations.items() for line in ("", f"{', '.join(names)}: {note}")]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_ARGUMENT_LENGTH else f"{text[: MAX_ARGUMENT_LENGTH - 3]}..."
 
 
 def _inline(value: object) -> str:

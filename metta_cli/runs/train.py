@@ -18,6 +18,7 @@ from metta_cli.artifacts.checkpoints import (
     Checkpoint,
     latest_valid_checkpoint,
 )
+from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings
 from metta_cli.environments.builders import build
@@ -37,6 +38,11 @@ from metta_cli.tracking.jsonl import JsonlTracker
 from metta_cli.tracking.tracker import Tracker, TrackerGroup
 from metta_cli.training.optimizers import create_optimizer
 from metta_cli.training.trainer import Trainer
+
+PLAIN_WEIGHTS_ONLY = (
+    "training reads plain weights only: write them with torch.save(model.state_dict(), PATH), "
+    "or with metta export --allow-pickle if you trust the file"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +70,7 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
     configure_threads()
     initial = _initial_checkpoint(config)
     resolved = _with_architecture_of(initial, resolved)
-    _check_before_writing(resolved.config)
+    _check_before_writing(resolved.config, initial)
     directory.create()
     with directory.lock(), StopSignals() as stop:
         checkpoint = _newest_checkpoint(directory)
@@ -88,7 +94,12 @@ def _initial_checkpoint(config: MettaConfig) -> Checkpoint | None:
     if uri is None:
         return None
     with failed_to_load():
-        found = read_weights(uri, Path(config.data_dir), NO_TRUST)
+        try:
+            found = read_weights(uri, Path(config.data_dir), NO_TRUST)
+        except CheckpointError as error:
+            if "--allow-pickle" not in str(error.cure):
+                raise
+            raise CheckpointError(error.message, PLAIN_WEIGHTS_ONLY) from error
         return found if isinstance(found, Checkpoint) else to_checkpoint(found, config.pytorch, config.env)
 
 
@@ -101,7 +112,7 @@ def _with_architecture_of(checkpoint: Checkpoint | None, resolved: ResolvedConfi
     return replace(resolved, config=resolved.config.model_copy(update={"policy": policy}))
 
 
-def _check_before_writing(config: MettaConfig) -> None:
+def _check_before_writing(config: MettaConfig, initial: Checkpoint | None) -> None:
     """Try what needs no run directory, so that a mistake leaves none behind."""
     unsupported = unsupported_settings(config.trainer)
     if unsupported:
@@ -109,7 +120,10 @@ def _check_before_writing(config: MettaConfig) -> None:
             f"this version does not act upon {', '.join(unsupported)}", "leave it at its default"
         )
     count_environments(config)
-    create_policy(config.policy.name, interface_of(build(config.env)), config.policy.args)
+    interface = interface_of(build(config.env))
+    create_policy(config.policy.name, interface, config.policy.args)
+    if initial is not None:
+        _check_fit(config, interface, initial)
 
 
 def _newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:
@@ -173,7 +187,7 @@ def _create_trainer(
     torch.manual_seed(config.seed)
     policy = create_policy(config.policy.name, environment.interface, config.policy.args)
     if start is not None:
-        _check_fit(config, environment, start)
+        _check_fit(config, environment.interface, start)
         load_weights(policy, start.weights, start.manifest.name)
     policy.to(device)
     return Trainer(
@@ -195,7 +209,7 @@ def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.load_state_dict(checkpoint.trainer_state)
 
 
-def _check_fit(config: MettaConfig, environment: VectorEnvironment, start: Checkpoint) -> None:
+def _check_fit(config: MettaConfig, interface: EnvironmentInterface, start: Checkpoint) -> None:
     manifest = start.manifest
     wanted = (config.policy.name, config.policy.args)
     trained = (manifest.architecture.name, manifest.architecture.args)
@@ -206,11 +220,11 @@ def _check_fit(config: MettaConfig, environment: VectorEnvironment, start: Check
             f"checkpoint {manifest.name} is policy {shown[0]}, the configuration asks for {shown[1]}",
             "leave out what it says about the policy, or train under another run name",
         )
-    differences = interface_differences(manifest.passport, environment.interface)
+    differences = interface_differences(manifest.passport, interface)
     if differences:
         raise CheckpointError(
             f"checkpoint {manifest.name} was trained in '{manifest.environment.name}' and does not fit "
-            f"'{environment.spec.name}': {'; '.join(differences)}",
+            f"'{config.env.name}': {'; '.join(differences)}",
             f"train in env={manifest.environment.name}, or start a new run without this checkpoint",
         )
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 
+from tests.unit.policies import puffer_reference as reference
+
 SHORT = ["--num-episodes", "1", "--workers", "0", "--progress", "none", "--no-baselines"]
 
 
@@ -23,6 +25,26 @@ def test_any_address_can_be_given_and_the_results_have_their_place(metta):
     saved = Path("eval_results/eval_random_memory/evaluation_results.yaml")
     assert outcome.out.splitlines()[-1] == f"Results saved to: {saved}"
     assert yaml.safe_load(saved.read_text())["suite"] == "memory"
+
+
+def test_a_file_of_weights_is_evaluated_and_its_result_says_what_was_played(metta):
+    torch.manual_seed(0)
+    torch.save(reference.Recurrent(reference.Spaces()).state_dict(), "metta.pt")
+    outcome = metta("eval-external", "--policy-path", "metta.pt", *SHORT)
+    lines = outcome.out.splitlines()
+    assert outcome.code == 0, outcome.err
+    assert lines[:2] == ["Evaluation Results:", "=" * 50]
+    assert lines[2].startswith("Average simulation score: ")
+    assert lines[7] == "navigation:"
+    assert lines[8].startswith("  simple: ")
+    saved = Path("eval_results/eval_metta_navigation_single/evaluation_results.yaml")
+    assert lines[-1] == f"Results saved to: {saved}"
+    policy = yaml.safe_load(saved.read_text())["provenance"]["policy"]
+    assert policy["architecture"]["name"] == "puffer_recurrent"
+    assert policy["recognised_by"]
+    assert len(policy["sha256"]["metta.pt"]) == 64
+    assert "metta.pt is puffer_recurrent: " in outcome.err
+    assert "shown today's world in the terms of July 2025" in outcome.err
 
 
 def test_the_old_name_of_the_suite_option_and_a_name_for_the_results(metta):

@@ -12,6 +12,7 @@ from metta_cli.config.catalogue import find_environment, suite_names
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.policies.registry import create_policy
+from tests.unit.policies import puffer_reference as reference
 
 
 @pytest.fixture
@@ -69,6 +70,19 @@ def test_the_text_has_the_tensors_and_the_suites(metta, walker):
     assert "architecture: fast hidden_size=16" in lines
     assert any(line.startswith("navigation_single") and "compatible" in line for line in lines)
     assert metta("inspect", "walker", "--format", "csv").out.splitlines()[0] == "suite,simulation,fit,notes"
+
+
+def test_weights_of_another_tool_are_recognised_and_say_how(metta):
+    torch.save(reference.Recurrent(reference.Spaces()).state_dict(), "metta.pt")
+    data = json.loads(metta("inspect", "metta.pt", "--format", "json").out)
+    assert data["architecture"] == {
+        "name": "puffer_recurrent",
+        "args": {"hidden_size": 16, "cnn_channels": 8},
+    }
+    assert any("22 channels" in reason for reason in data["recognised_by"])
+    fits = [fit for simulations in data["suites"].values() for fit in simulations.values()]
+    assert {fit["fit"] for fit in fits} == {"remapped"}
+    assert data["passport"] is None
 
 
 def test_weights_of_an_unknown_architecture_are_described_with_the_reason(metta):

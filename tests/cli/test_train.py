@@ -31,7 +31,7 @@ def test_the_printed_configuration_says_where_every_value_is_from(metta):
     assert values["trainer.batch_size"] == ("4096", "mine.yaml:2")
     assert values["trainer.minibatch_size"] == ("512", "trainer.minibatch_size=512")
     assert values["seed"] == ("7", "--seed")
-    assert values["trainer.update_epochs"][1] == "default"
+    assert values["trainer.vtrace.vtrace_rho_clip"][1] == "default"
 
 
 def test_every_option_sets_its_key(metta):

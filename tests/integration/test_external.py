@@ -212,3 +212,22 @@ def test_what_is_trusted_is_asked_for_and_never_configured(weights):
     assert not isinstance(found, Checkpoint)
     with pytest.raises(CheckpointError, match="is not the file that was asked for"):
         read_weights("metta.pt", Path("train_dir"), api.Trust(sha256="0" * 64))
+
+
+def test_training_never_unpickles_and_proposes_no_option_that_it_lacks():
+    torch.save(torch.nn.Linear(2, 2), "module.pt")
+    config = resolved(*TRAINING, "run=hybrid", "policy_uri=module.pt")
+    with pytest.raises(
+        CheckpointError, match=r"Failed to load policy: module\.pt is more than weights"
+    ) as caught:
+        train(config, resume=False, progress=NoProgress())
+    assert caught.value.cure.startswith("training reads plain weights only")
+    assert not Path("train_dir").exists()
+
+
+def test_a_policy_that_the_user_chose_is_not_replaced_by_that_of_the_weights(weights):
+    torch.save(weights, "metta.pt")
+    config = resolved(*TRAINING, "run=hybrid", "policy_uri=metta.pt", "policy=fast")
+    with pytest.raises(CheckpointError, match="is policy external, the configuration asks for fast"):
+        train(config, resume=False, progress=NoProgress())
+    assert not Path("train_dir").exists()
