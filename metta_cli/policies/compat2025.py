@@ -199,8 +199,10 @@ class _Rewriter(nn.Module):
         tokens = torch.cat([torch.stack(rows, dim=1), shown] if rows else [shown], dim=1).to(torch.uint8)
         is_empty = tokens[..., 0] == EMPTY_LOCATION
         order = is_empty.byte().argsort(dim=1, stable=True)
-        num_used = max(1, int((~is_empty).sum(1).max()))
-        return tokens.gather(1, order[..., None].expand_as(tokens))[:, :num_used]
+        tokens = tokens.gather(1, order[..., None].expand_as(tokens))
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            return tokens  # a trace would cut every observation to the length of this one
+        return tokens[:, : max(1, int((~is_empty).sum(1).max()))]
 
     def last_action(self, tokens: Tensor) -> Tensor:
         """Return int `[N]`: the flat action that the environment reports, 0 if it failed."""

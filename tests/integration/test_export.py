@@ -102,6 +102,13 @@ def test_torchscript_acts_as_the_policy_without_any_of_its_code(walker, tmp_path
         starts = torch.zeros_like(starts)
 
 
+def test_torchscript_of_another_tools_policy_acts_in_the_environment_that_is_named(tmp_path):
+    torch.manual_seed(0)
+    torch.save(reference.Recurrent(reference.Spaces()).state_dict(), "metta.pt")
+    exported = export("metta.pt", "torchscript", tmp_path / "x.ts", "laser_tag")
+    assert (exported.environment, exported.largest_difference < 1e-5) == ("laser_tag", True)
+
+
 def test_a_bundle_is_played_by_the_runner_of_mettagrid(walker, tmp_path):
     export("walker", "mettagrid", tmp_path / "bundle")
     config = build(find_environment("navigation/simple"))
