@@ -79,7 +79,7 @@ def _to_text(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     lines.append(f"parameters: {facts['num_parameters']:,} in {len(facts['tensors'])} tensors")
     passport = facts["passport"]
     if passport is None:
-        lines.append("passport: none; features and actions are those that the architecture is known to use")
+        lines.append("passport: none; it is taken to know the features and actions of the environment")
     else:
         lines.append(f"passport: features {', '.join(passport['feature_names'])}")
         lines.append(f"          actions {', '.join(passport['action_names'])}")

@@ -29,6 +29,8 @@ from metta_cli.runs.provenance import versions
 EXTERNAL = "external"
 """Policy plugin that is any policy of another tool, once it is trained on here."""
 
+OF_2025 = "shown today's world in the terms of July 2025"
+
 logger = logging.getLogger(__name__)
 
 
@@ -105,10 +107,14 @@ class ForeignPolicy:
         if self.pickled is not None:
             return []
         if isinstance(built, Compat2025):
-            return ["shown today's world in the terms of July 2025"]
-        names = {key: self.architecture[key] for key in ADAPTER_KEYS if key in self.architecture}
-        known, _ = known_interface(names, shapes_of(self.foreign.tensors), interface)
+            return [OF_2025]
+        known, _ = self.known(interface)
         return interface_differences(known, interface)
+
+    def known(self, interface: EnvironmentInterface) -> tuple[EnvironmentInterface, bool]:
+        """Return the names that the policy is taken to know, and whether they are those of 2025."""
+        names = {key: self.architecture[key] for key in ADAPTER_KEYS if key in self.architecture}
+        return known_interface(names, shapes_of(self.foreign.tensors), interface)
 
 
 def without_adapters(policy: nn.Module) -> nn.Module:

@@ -12,7 +12,11 @@ from torch import Tensor
 from metta_cli.artifacts.checkpoints import Checkpoint
 from metta_cli.artifacts.foreign import ForeignCheckpoint
 from metta_cli.config.catalogue import find_suite, suite_names
+from metta_cli.config.layers import load_config
+from metta_cli.environments.builders import build
+from metta_cli.environments.interface import interface_of
 from metta_cli.errors import IncompatibleError
+from metta_cli.runs.external import ForeignPolicy
 from metta_cli.runs.policies import NO_TRUST, Fit, LoadedPolicy, Trust, playable, read_weights, suite_fits
 
 
@@ -46,10 +50,11 @@ def inspect_policy(
         policy = playable(found, torch.device("cpu"), architecture)
     except IncompatibleError as error:
         obstacle = {"reason": error.message, "cure": error.cure}
+    facts = _checkpoint_facts(found) if isinstance(found, Checkpoint) else _foreign_facts(found, policy)
     weights = found.weights if isinstance(found, Checkpoint) else found.tensors
     return {
         "uri": uri,
-        **(_checkpoint_facts(found) if isinstance(found, Checkpoint) else _foreign_facts(found)),
+        **facts,
         "architecture": None if policy is None else policy.description["architecture"],
         "recognised_by": [] if policy is None else policy.description.get("recognised_by", []),
         "num_parameters": sum(tensor.numel() for tensor in weights.values()),
@@ -77,10 +82,15 @@ def _checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _foreign_facts(foreign: ForeignCheckpoint) -> dict[str, Any]:
+def _foreign_facts(foreign: ForeignCheckpoint, policy: LoadedPolicy | None) -> dict[str, Any]:
+    """Return the facts of a file; a passport only where its names are known whatever the environment is."""
+    passport = None
+    if isinstance(policy, ForeignPolicy) and policy.pickled is None:
+        known, is_2025 = policy.known(interface_of(build(load_config().config.env)))
+        passport = known.to_json() if is_2025 else None
     return {
         "format": foreign.kind,
-        "passport": None,
+        "passport": passport,
         "provenance": {
             "file": foreign.source,
             "sha256": foreign.sha256,

@@ -82,7 +82,8 @@ def test_weights_of_another_tool_are_recognised_and_say_how(metta):
     assert any("22 channels" in reason for reason in data["recognised_by"])
     fits = [fit for simulations in data["suites"].values() for fit in simulations.values()]
     assert {fit["fit"] for fit in fits} == {"remapped"}
-    assert data["passport"] is None
+    assert data["passport"]["feature_names"][:3] == ["type_id", "agent:group", "hp"]
+    assert "rotate_0" in data["passport"]["action_names"]
 
 
 def test_weights_of_an_unknown_architecture_are_described_with_the_reason(metta):
