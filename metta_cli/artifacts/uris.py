@@ -8,12 +8,15 @@ SCHEME://PATH[:vN|:latest]              whatever the loader plugin of that schem
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
 from metta_cli.errors import UsageError
 
 DEFAULT_SCHEME = "file"
+MAX_PART_BYTES = 255
+"""No file system takes a longer name."""
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 _VERSION = re.compile(r"(?P<path>.*[^/]):(?P<version>latest|v[0-9]{1,12})", re.DOTALL)
@@ -55,7 +58,10 @@ def parse_uri(text: str) -> Uri:
     scheme, rest = (match["scheme"].lower(), match["rest"]) if match else (DEFAULT_SCHEME, text)
     path = rest.rstrip("/") or rest[:1]
     versioned = _VERSION.fullmatch(path)
-    if not path or "\0" in path:
+    is_too_long = any(
+        len(part.encode("utf-8", "surrogateescape")) > MAX_PART_BYTES for part in path.split("/")
+    )
+    if not path or "\0" in path or is_too_long:
         raise UsageError(
             f"{text!r} is not the address of a checkpoint", "give a run, such as RUN or RUN:v12, or a path"
         )

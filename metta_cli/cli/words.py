@@ -55,11 +55,18 @@ def _option_for(word: str) -> str | None:
     """Return the option for an environment or a suite, unless the word is a path or a run as well."""
     from metta_cli.config.catalogue import environment_names, suite_names
 
-    if Path(word).exists() or word in completion.runs(word):
+    if _exists(word) or word in completion.runs(word):
         return None
     if word in suite_names():
         return f"--suite {word}"
     return f"--env {word}" if word in environment_names() else None
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except OSError:  # longer than a file name can be
+        return False
 
 
 def _cure(word: str, words: Sequence[str]) -> str:

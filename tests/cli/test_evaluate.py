@@ -85,6 +85,8 @@ def test_baselines_are_left_out_on_request(metta):
         ("nosuch", 5, "there is no run or checkpoint 'nosuch'", ""),
         ("s4://bucket/x", 2, "s4", ""),
         ("random --episodes 0", 2, "--episodes", ""),
+        ("a" * 300, 2, "is not the address of a checkpoint", ""),
+        (f"pytorch://{'a' * 300}.pt", 2, "is not the address of a checkpoint", ""),
     ],
 )
 def test_a_mistake_is_told_in_two_lines_and_writes_nothing(metta, words, code, message, hint):
