@@ -58,10 +58,8 @@ def parse_uri(text: str) -> Uri:
     scheme, rest = (match["scheme"].lower(), match["rest"]) if match else (DEFAULT_SCHEME, text)
     path = rest.rstrip("/") or rest[:1]
     versioned = _VERSION.fullmatch(path)
-    is_too_long = any(
-        len(part.encode("utf-8", "surrogateescape")) > MAX_PART_BYTES for part in path.split("/")
-    )
-    if not path or "\0" in path or is_too_long:
+    longest = max(len(os.fsencode(part)) for part in path.split("/"))
+    if not path or "\0" in path or longest > MAX_PART_BYTES:
         raise UsageError(
             f"{text!r} is not the address of a checkpoint", "give a run, such as RUN or RUN:v12, or a path"
         )
