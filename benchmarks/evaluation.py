@@ -9,7 +9,7 @@ import sys
 import time
 
 from metta_cli.config.catalogue import find_environment
-from metta_cli.runs.machine import configure_threads, use_passive_threads
+from metta_cli.runs.machine import configure_threads, limit_spinning
 
 EPISODES = 32
 REPEATS = 3
@@ -17,7 +17,7 @@ REPEATS = 3
 
 def measure(environment_name: str) -> dict[str, object]:
     """Return agent steps per second of playing an untrained `fast`, start of the workers included."""
-    use_passive_threads(os.environ)
+    limit_spinning(os.environ)
     import torch
 
     from metta_cli.environments.builders import build

@@ -8,7 +8,7 @@ import statistics
 import sys
 
 from metta_cli.config.layers import load_config
-from metta_cli.runs.machine import choose_num_workers, configure_threads, use_passive_threads
+from metta_cli.runs.machine import choose_num_workers, configure_threads, limit_spinning
 
 EPOCHS = 8
 """Measured epochs; one more comes before them and is not counted."""
@@ -21,7 +21,7 @@ def measure(environment_name: str) -> list[dict[str, object]]:
     Speed is the median over epochs. Shares are of the whole time of the measured epochs; what is missing
     to 1 is the copying in between.
     """
-    use_passive_threads(os.environ)
+    limit_spinning(os.environ)
     import torch
 
     from metta_cli.environments.vector import VectorEnvironment

@@ -31,7 +31,7 @@ def prepare_process() -> None:
         ConfigError: a METTA_* variable has a value that it cannot have.
     """
     from metta_cli.config.settings import read_settings
-    from metta_cli.runs.machine import use_passive_threads
+    from metta_cli.runs.machine import limit_spinning
 
     level = read_settings().log_level
     handler = StderrHandler()
@@ -39,7 +39,7 @@ def prepare_process() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.handlers = [handler]
-    use_passive_threads(os.environ)
+    limit_spinning(os.environ)
 
 
 def resolve(files: Sequence[str], words: Sequence[str], options: Mapping[str, Any]) -> ResolvedConfig:

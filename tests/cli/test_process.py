@@ -42,7 +42,8 @@ def test_preparing_twice_does_not_double_the_messages(capsys):
 
 def test_threads_wait_asleep_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.setenv("KMP_BLOCKTIME", "7")
     prepare_process()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
     assert os.environ["KMP_BLOCKTIME"] == "7"
