@@ -171,14 +171,20 @@ class Trainer:
             "recent_returns": list(self.recent_returns),
             "optimizer": self.optimizer.state_dict(),
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def load_state_dict(self, data: dict[str, Any]) -> None:
-        """Go on from `state_dict`. The environments start new episodes."""
+        """Go on from `state_dict`. The environments start new episodes.
+
+        Random states of CUDA devices are restored where there are as many devices as there were.
+        """
         self.state = TrainerState(**data["counters"])
         self.recent_returns.extend(data["recent_returns"])
         self.optimizer.load_state_dict(data["optimizer"])
         torch.set_rng_state(data["torch_rng"])
+        if len(data["cuda_rng"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(data["cuda_rng"])
 
 
 def episode_metrics(episodes: list[FinishedEpisode]) -> Metrics:
