@@ -1,4 +1,4 @@
-"""Recorded episodes, as pages that play them in a browser.
+"""Recorded episodes, as pages that play them in a browser and as animations.
 
 Worker processes keep nothing of what they simulate, so an episode is played again here, from its seeds
 and the recorded actions, while the simulator is asked where everything is. A page is one file with the
@@ -26,6 +26,7 @@ from metta_cli.environments.seeds import EpisodeSeeds
 from metta_cli.environments.simulator import CompiledGame, Simulator
 from metta_cli.environments.slab import Slab, SlabLayout
 from metta_cli.errors import SimulatorError
+from metta_cli.evaluation.animation import animate
 from metta_cli.evaluation.episodes import Recording, environment_seed
 from metta_cli.evaluation.results import SuiteResult
 
@@ -36,7 +37,7 @@ FORMAT_VERSION = 1
 def write_replays(
     result: SuiteResult, recordings: Mapping[str, Recording], directory: Path
 ) -> dict[str, str]:
-    """Write a page for every recorded episode.
+    """Write a page and, beside it, a GIF for every recorded episode.
 
     Args:
         result: of the evaluation that filled the recordings.
@@ -48,7 +49,7 @@ def write_replays(
 
     Raises:
         SimulatorError: if an episode does not repeat itself.
-        StorageError: if a page cannot be written.
+        StorageError: if a file cannot be written.
     """
     make_directory(directory)
     paths = {}
@@ -58,9 +59,11 @@ def write_replays(
             continue
         data = replay_data(simulation.environment, recording, result.seed)
         data |= {"simulation": simulation.name, "policy": result.policy_uri}
-        path = directory / f"{simulation.name.replace('/', '_')}_episode_{recording.episode}.html"
-        write_file(path, replay_page(data))
-        paths[simulation.name] = str(path)
+        stem = f"{simulation.name.replace('/', '_')}_episode_{recording.episode}"
+        write_file(directory / f"{stem}.gif", animate(data))
+        page = directory / f"{stem}.html"
+        write_file(page, replay_page(data))
+        paths[simulation.name] = str(page)
     return paths
 
 

@@ -1,5 +1,6 @@
 """Recorded episodes, played again."""
 
+import io
 import json
 import re
 from itertools import pairwise
@@ -7,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from mettagrid.simulator import Simulation
+from PIL import Image, ImageSequence
 
 from metta_cli.config.layers import load_config
 from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
@@ -14,6 +16,7 @@ from metta_cli.environments.actions import ActionCodec
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.errors import SimulatorError, UsageError
+from metta_cli.evaluation.animation import COLOURS, FIRST_TEAM, ICE, animate, cell_pixels, shown_steps
 from metta_cli.evaluation.episodes import Recording, environment_of, play_simulation
 from metta_cli.evaluation.players import BUILTIN_PLAYERS
 from metta_cli.evaluation.replay import replay_data, replay_page
@@ -100,6 +103,33 @@ def test_page_holds_the_episode_and_asks_for_nothing_else(data):
     assert "{{" not in page
 
 
+def test_animation_shows_every_agent_where_the_simulator_has_it(data):
+    animation = Image.open(io.BytesIO(animate(data)))
+    assert animation.n_frames == 121
+    edge = cell_pixels(data)
+    agents = [thing for thing in data["things"] if thing["agent"] >= 0]
+    frozen = str(data["resource_names"].index("frozen"))
+    seen = {}
+    for step, frame in enumerate(ImageSequence.Iterator(animation)):
+        picture = frame.convert("RGB")
+        for agent in agents:
+            row, column, _, inventory = frame_at(agent, step)
+            index = ICE if frozen in inventory else FIRST_TEAM + agent["team"]
+            pixel = picture.getpixel((column * edge + edge // 2, row * edge + edge // 2))
+            assert "#{:02x}{:02x}{:02x}".format(*pixel) == COLOURS[index], step
+            seen.setdefault(agent["agent"], set()).add((row, column))
+    assert max(map(len, seen.values())) > 10
+
+
+def test_animation_of_a_long_episode_skips_evenly_and_keeps_both_ends():
+    assert shown_steps(120) == list(range(121))
+    assert shown_steps(500) == list(range(0, 501, 2))
+    assert shown_steps(1000) == [*range(0, 1000, 4), 1000]
+    assert shown_steps(301) == [*range(0, 301, 2), 301]
+    assert shown_steps(0) == [0]
+    assert all(len(shown_steps(n)) <= 300 for n in range(1, 3000))
+
+
 @pytest.mark.parametrize(("words", "options"), [((), {"save_replays": True}), (("sim.render=true",), {})])
 def test_first_episode_of_every_simulation_gets_a_page(tmp_path, words, options):
     resolved = load_config(files=[], words=list(words), options={}, environ={})
@@ -117,7 +147,11 @@ def test_first_episode_of_every_simulation_gets_a_page(tmp_path, words, options)
         "navigation/simple": str(directory / "replays" / "navigation_simple_episode_0.html"),
         "navigation/intermediate": str(directory / "replays" / "navigation_intermediate_episode_0.html"),
     }
-    assert sorted(result.replays.values()) == sorted(map(str, (directory / "replays").iterdir()))
+    assert sorted(path.name for path in (directory / "replays").iterdir()) == [
+        f"navigation_{name}_episode_0.{suffix}"
+        for name in ("intermediate", "simple")
+        for suffix in ("gif", "html")
+    ]
     assert f"Replay of navigation/simple: {directory}" in result.to_text()
     assert json.loads((directory / "evaluation_results.json").read_text())["replays"] == result.replays
 
