@@ -18,7 +18,7 @@ LAST_FRAME_MS = 1500
 FOOTER_PIXELS = 16
 FROZEN = "frozen"
 
-FLOOR, WALL, INK, VIBE, ICE = range(5)
+FLOOR, WALL, INK, VIBE, ICE = range(5)  # indices into COLOURS
 PLAIN_COLOURS = ("#ebe8e1", "#7d7a75", "#22252b", "#f2c230", "#bee1ff")
 TEAM_COLOURS = ("#d1495b", "#2f6fde", "#2e9e6b", "#c98a12", "#8a5fd0", "#d0702f")
 THING_COLOURS = ("#c2478f", "#6a7f2c", "#7a5aa8", "#a8702a", "#2f8a80", "#9a4f6b", "#b5462f", "#3f7f97")
@@ -111,10 +111,11 @@ class _Painter:
         self, pen: ImageDraw.ImageDraw, row: int, column: int, team: int, has_vibe: bool, is_frozen: bool
     ) -> None:
         colour = FIRST_TEAM + max(0, team) % len(TEAM_COLOURS)
+        gap = self._cell // 12 if self._cell >= 10 else self._cell // 2 - 5  # to be found on a large map
         ring = VIBE if has_vibe else colour
         width = max(1, self._cell // 8)
         pen.ellipse(
-            self._box(row, column, gap=self._cell // 12),
+            self._box(row, column, gap),
             fill=ICE if is_frozen else colour,
             outline=ring,
             width=width,

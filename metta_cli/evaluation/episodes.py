@@ -21,6 +21,7 @@ from metta_cli.config.catalogue import find_environment
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.simulation import SingleEnvSimulationConfig
 from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
+from metta_cli.errors import SimulatorError
 from metta_cli.evaluation.outcomes import EpisodeResult, mean_stats
 from metta_cli.evaluation.players import PlayerSource, Turn, uniform_noise
 
@@ -43,6 +44,24 @@ class Recording:
     episode: int = 0
     actions: list[np.ndarray] = field(default_factory=list)
     result: EpisodeResult | None = None
+
+
+def require_same_returns(spec: EnvironmentSpec, recording: Recording, returns: np.ndarray) -> None:
+    """Refuse an episode that came out differently when it was played again.
+
+    Args:
+        spec: the environment.
+        recording: of an episode that has finished.
+        returns: float `[agents]`, of the repetition.
+
+    Raises:
+        SimulatorError: if the returns differ from the recorded ones.
+    """
+    if recording.result is None or not np.allclose(returns, recording.result.agent_returns, atol=1e-4):
+        raise SimulatorError(
+            f"episode {recording.episode} of '{spec.name}' came out differently when it was played again",
+            "this is a defect of metta or of MettaGrid, please report it",
+        )
 
 
 def environment_of(simulation: SingleEnvSimulationConfig) -> EnvironmentSpec:

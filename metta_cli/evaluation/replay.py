@@ -1,4 +1,4 @@
-"""Recorded episodes, as pages that play them in a browser and as animations.
+"""Recorded episodes, as pages that play them in a browser, as animations, and as MettaGrid's files.
 
 Worker processes keep nothing of what they simulate, so an episode is played again here, from its seeds
 and the recorded actions, while the simulator is asked where everything is. A page is one file with the
@@ -25,9 +25,9 @@ from metta_cli.environments.interface import interface_of
 from metta_cli.environments.seeds import EpisodeSeeds
 from metta_cli.environments.simulator import CompiledGame, Simulator
 from metta_cli.environments.slab import Slab, SlabLayout
-from metta_cli.errors import SimulatorError
 from metta_cli.evaluation.animation import animate
-from metta_cli.evaluation.episodes import Recording, environment_seed
+from metta_cli.evaluation.episodes import Recording, environment_seed, require_same_returns
+from metta_cli.evaluation.mettascope import SUFFIX, mettagrid_replay
 from metta_cli.evaluation.results import SuiteResult
 
 WALL = "wall"
@@ -37,7 +37,7 @@ FORMAT_VERSION = 1
 def write_replays(
     result: SuiteResult, recordings: Mapping[str, Recording], directory: Path
 ) -> dict[str, str]:
-    """Write a page and, beside it, a GIF for every recorded episode.
+    """Write a page and, beside it, a GIF and MettaGrid's own file for every recorded episode.
 
     Args:
         result: of the evaluation that filled the recordings.
@@ -61,6 +61,7 @@ def write_replays(
         data |= {"simulation": simulation.name, "policy": result.policy_uri}
         stem = f"{simulation.name.replace('/', '_')}_episode_{recording.episode}"
         write_file(directory / f"{stem}.gif", animate(data))
+        write_file(directory / f"{stem}{SUFFIX}", mettagrid_replay(simulation.environment, recording))
         page = directory / f"{stem}.html"
         write_file(page, replay_page(data))
         paths[simulation.name] = str(page)
@@ -113,11 +114,7 @@ def replay_data(spec: EnvironmentSpec, recording: Recording, seed: int) -> dict[
         returns += slab.rewards
         for agent in np.flatnonzero(slab.rewards):
             earned[agent].append([step, round(float(returns[agent]), 4)])
-    if not np.allclose(returns, result.agent_returns, atol=1e-4):
-        raise SimulatorError(
-            f"episode {recording.episode} of '{spec.name}' came out differently when it was played again",
-            "this is a defect of metta or of MettaGrid, please report it",
-        )
+    require_same_returns(spec, recording, returns)
     return {
         "format": FORMAT_VERSION,
         "environment": spec.name,

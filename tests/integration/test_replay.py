@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import zlib
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from metta_cli.environments.interface import interface_of
 from metta_cli.errors import SimulatorError, UsageError
 from metta_cli.evaluation.animation import COLOURS, FIRST_TEAM, ICE, animate, cell_pixels, shown_steps
 from metta_cli.evaluation.episodes import Recording, environment_of, play_simulation
+from metta_cli.evaluation.mettascope import mettagrid_replay
 from metta_cli.evaluation.players import BUILTIN_PLAYERS
 from metta_cli.evaluation.replay import replay_data, replay_page
 from metta_cli.evaluation.suite import play_suite
@@ -40,6 +42,17 @@ def data(recording):
 
 def frame_at(thing, step):
     return [frame for frame in thing["frames"] if frame[0] <= step][-1][1:]
+
+
+def agents_of(replay):
+    return [thing for thing in replay["objects"] if "agent_id" in thing]
+
+
+def value_at(changes, step):
+    """Return a value of MettaGrid's file: either it never changed, or it is [[step, value], ...]."""
+    if not (changes and isinstance(changes[0], list) and isinstance(changes[0][1], list)):
+        return changes
+    return [value for changed, value in changes if changed <= step][-1]
 
 
 def test_everything_is_where_mettagrids_own_simulation_has_it(recording, data):
@@ -121,6 +134,44 @@ def test_animation_shows_every_agent_where_the_simulator_has_it(data):
     assert max(map(len, seen.values())) > 10
 
 
+def test_mettagrids_file_has_every_agent_where_the_simulator_has_it(recording, data):
+    replay = json.loads(zlib.decompress(mettagrid_replay(environment_of(SIMULATION), recording)))
+    assert replay["version"] == 4
+    assert replay["max_steps"] == 120
+    assert replay["map_size"] == [data["width"], data["height"]]
+    assert replay["action_names"] == list(data["action_names"])
+    assert replay["infos"]["episode_rewards"] == pytest.approx(recording.result.agent_returns, abs=1e-3)
+    theirs = {thing["agent_id"]: thing for thing in agents_of(replay)}
+    ours = {thing["agent"]: thing for thing in data["things"] if thing["agent"] >= 0}
+    assert sorted(theirs) == sorted(ours) == list(range(8))
+    for agent, thing in ours.items():
+        for step in range(1, 121):
+            row, column, _, inventory = frame_at(thing, step)
+            assert value_at(theirs[agent]["location"], step - 1) == [column, row]
+            assert dict(value_at(theirs[agent]["inventory"], step - 1)) == {
+                int(resource): amount for resource, amount in inventory.items()
+            }
+
+
+def test_mettagrids_file_finds_other_actions_out(recording):
+    idle = Recording(episode=1, actions=[np.zeros(8, int)] * 120, result=recording.result)
+    with pytest.raises(SimulatorError, match="came out differently"):
+        mettagrid_replay(environment_of(SIMULATION), idle)
+
+
+@pytest.mark.parametrize("env", ["navigation/terrain_small", "memory/memory_one_apple", "arena/combat_2x4"])
+def test_every_kind_of_map_repeats_in_mettagrids_own_simulation(env):
+    simulation = SingleEnvSimulationConfig(env=env, num_episodes=1, env_overrides={"max_steps": 42})
+    recorded = Recording()
+    play_simulation(simulation, BUILTIN_PLAYERS["scripted"], seed=4, recording=recorded)
+    data = replay_data(environment_of(simulation), recorded, 4)
+    replay = json.loads(zlib.decompress(mettagrid_replay(environment_of(simulation), recorded)))
+    for thing in agents_of(replay):
+        (ours,) = [each for each in data["things"] if each["agent"] == thing["agent_id"]]
+        row, column = frame_at(ours, data["num_steps"])[:2]
+        assert value_at(thing["location"], data["num_steps"] - 1) == [column, row]
+
+
 def test_animation_of_a_long_episode_skips_evenly_and_keeps_both_ends():
     assert shown_steps(120) == list(range(121))
     assert shown_steps(500) == list(range(0, 501, 2))
@@ -150,7 +201,7 @@ def test_first_episode_of_every_simulation_gets_a_page(tmp_path, words, options)
     assert sorted(path.name for path in (directory / "replays").iterdir()) == [
         f"navigation_{name}_episode_0.{suffix}"
         for name in ("intermediate", "simple")
-        for suffix in ("gif", "html")
+        for suffix in ("gif", "html", "json.z")
     ]
     assert f"Replay of navigation/simple: {directory}" in result.to_text()
     assert json.loads((directory / "evaluation_results.json").read_text())["replays"] == result.replays
