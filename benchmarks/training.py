@@ -8,7 +8,12 @@ import statistics
 import sys
 
 from metta_cli.config.layers import load_config
-from metta_cli.runs.machine import choose_num_workers, configure_threads, limit_spinning
+from metta_cli.runs.machine import (
+    choose_num_workers,
+    configure_threads,
+    keep_freed_memory,
+    limit_spinning,
+)
 
 EPOCHS = 8
 """Measured epochs; one more comes before them and is not counted."""
@@ -33,6 +38,7 @@ def measure(environment_name: str) -> list[dict[str, object]]:
     words = [f"env={environment_name}", "hardware=cpu"]
     config = load_config(words=words).config
     threads = configure_threads()
+    keep_freed_memory()
     torch.manual_seed(1)
     num_environments = count_environments(config)
     num_workers = choose_num_workers(config.trainer.num_workers, num_environments)

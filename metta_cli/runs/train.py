@@ -29,7 +29,12 @@ from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.external import to_checkpoint
-from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
+from metta_cli.runs.machine import (
+    choose_device,
+    choose_num_workers,
+    configure_threads,
+    keep_freed_memory,
+)
 from metta_cli.runs.policies import NO_TRUST, failed_to_load, load_weights, read_weights
 from metta_cli.runs.provenance import git_state, versions
 from metta_cli.runs.session import Progress, Session, TrainResult
@@ -68,6 +73,7 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
             "choose another name with --run, or leave out --no-resume to go on with it",
         )
     configure_threads()
+    keep_freed_memory()
     initial = _initial_checkpoint(config)
     resolved = _with_architecture_of(initial, resolved)
     _check_before_writing(resolved.config, initial)
