@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from metta_cli.artifacts.checkpoints import Checkpoint, CheckpointManifest
@@ -109,7 +108,11 @@ class LoaderContract:
     def test_nothing_there_is_not_found(self, tmp_path: Path) -> None:
         """The error says so in one line, and what to do."""
         uri = self.missing_uri(tmp_path)
-        with pytest.raises(NotFoundError) as caught:
+        caught: NotFoundError | None = None
+        try:
             self.load(uri, tmp_path)
-        assert "\n" not in caught.value.message
-        assert caught.value.cure
+        except NotFoundError as error:
+            caught = error
+        assert caught is not None, "no NotFoundError was raised"
+        assert "\n" not in caught.message, "the message has several lines"
+        assert caught.cure, "the NotFoundError has no cure"

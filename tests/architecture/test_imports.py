@@ -24,7 +24,8 @@ MODULES = sorted(
 @pytest.mark.parametrize(
     "words",
     ["--help", "--version", "train --help", "eval --help", "configs list", "configs show navigation/simple",
-     "plugins list", "eval-external --help", "inspect --help", "export --help"],
+     "plugins list", "plugins new fresh --kind policy", "eval-external --help", "inspect --help",
+     "export --help"],
 )  # fmt: skip
 def test_a_quick_command_imports_no_heavy_library(words: str, tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "metta_cli", *words.split()]

@@ -24,6 +24,8 @@ COMMANDS = {
     "configs validate": "NAME --format --output -o --help -h",
     "plugins": "--help -h",
     "plugins list": "--check --format --output -o --help -h",
+    "plugins new": "NAME --kind --directory --help -h",
+    "plugins check": "NAME --format --output -o --help -h",
 }
 
 
