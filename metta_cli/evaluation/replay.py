@@ -8,7 +8,7 @@ episode inside; it needs no network and no other file.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def replay_data(spec: EnvironmentSpec, recording: Recording, seed: int) -> dict[
         **_names(config, interface),
         "height": simulator.grid.map_height,
         "width": simulator.grid.map_width,
-        "walls": _runs_of_walls(simulator),
+        "walls": runs_of_walls(_wall_cells(simulator)),
         "things": things.to_json(),
         "actions": [actions.tolist() for actions in recording.actions],
         "returns": earned,
@@ -178,15 +178,19 @@ class _Things:
         return sorted(self._things.values(), key=lambda thing: thing["agent"])
 
 
-def _runs_of_walls(simulator: Simulator) -> list[list[int]]:
-    """Return the walls as horizontal runs `[row, column, length]`."""
-    cells = sorted(
-        (thing["r"], thing["c"])
-        for thing in simulator.grid.grid_objects().values()
-        if thing["type_name"] == WALL
-    )
+def _wall_cells(simulator: Simulator) -> list[tuple[int, int]]:
+    things = simulator.grid.grid_objects().values()
+    return [(thing["r"], thing["c"]) for thing in things if thing["type_name"] == WALL]
+
+
+def runs_of_walls(cells: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the walls as horizontal runs `[row, column, length]`.
+
+    Args:
+        cells: row and column of every wall, in any order.
+    """
     runs: list[list[int]] = []
-    for row, column in cells:
+    for row, column in sorted(cells):
         if runs and runs[-1][0] == row and sum(runs[-1][1:]) == column:
             runs[-1][2] += 1
         else:

@@ -16,6 +16,7 @@ COMMANDS = {
     " --progress --format --output -o --help -h",
     "inspect": "URI --pytorch-config --allow-pickle --sha256 --format --output -o --help -h",
     "export": "URI --to --output -o --env --pytorch-config --allow-pickle --sha256 --help -h",
+    "replay": "PATH --to --output -o --help -h",
     "plot": "RUN --output -o --help -h",
     "configs": "--help -h",
     "configs list": "GROUP --format --output -o --help -h",
