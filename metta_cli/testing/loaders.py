@@ -106,7 +106,7 @@ class LoaderContract:
         assert torch.equal(self.load(uri, tmp_path).weights["layer.weight"], expected)
 
     def test_nothing_there_is_not_found(self, tmp_path: Path) -> None:
-        """The error says so in one line, and what to do."""
+        """Where nothing is stored, the error says so in one line, and what to do."""
         uri = self.missing_uri(tmp_path)
         caught: NotFoundError | None = None
         try:

@@ -112,6 +112,43 @@ def test_a_policy_that_cannot_be_made_is_one_broken_promise(
     assert reason in row["reason"]
 
 
+def test_what_the_contract_found_is_said_in_its_words(metta_process, install_policy, tmp_path):
+    source = FORGETFUL.replace("return {}", "import torch; return {'h': torch.ones(2, 3)}")
+    install_policy("odd-dist", "odd", source)
+    site = str(tmp_path / "site")
+    outcome = metta_process("plugins", "check", "odd", "--format", "json", PYTHONPATH=site)
+    found = {row["test"]: row["reason"] for row in json.loads(outcome.out)}
+    assert found["test_initial_state_is_zero_with_one_column_per_agent"] == (
+        "h has shape [2, 3], expected [L, N, H]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "test", "reason"),
+    [
+        ("pass", "make_loader", "AttributeError: 'Policy' object has no attribute 'load'"),
+        ("def load(self, uri): ...", "make_loader", "TypeError: got an unexpected keyword argument"),
+        (
+            "def load(self, uri, *, device, data_dir): raise KeyError(uri.path)",
+            "test_nothing_there_is_not_found",
+            "KeyError: ",
+        ),
+    ],
+)
+def test_a_broken_promise_of_a_loader_is_explained(
+    metta_process, install_policy, tmp_path, body, test, reason
+):
+    install_policy("ftp-dist", "ftp", f"class Policy:\n    {body}")
+    entry_points = tmp_path / "site/ftp_dist-1.0.dist-info/entry_points.txt"
+    entry_points.write_text("[metta_cli.loaders]\nftp = ftp_dist_ftp:Policy\n")
+    site = str(tmp_path / "site")
+    outcome = metta_process("plugins", "check", "ftp", "--format", "json", PYTHONPATH=site)
+    assert outcome.code == 3
+    (broken,) = [row for row in json.loads(outcome.out) if row["state"] == "broken"]
+    assert broken["test"] == test
+    assert broken["reason"].startswith(reason)
+
+
 def test_a_policy_that_takes_the_process_down_is_named(metta_process, install_policy, tmp_path):
     install_policy("grim-dist", "grim", "import os\nos._exit(9)")
     outcome = metta_process("plugins", "check", "grim", PYTHONPATH=str(tmp_path / "site"))
