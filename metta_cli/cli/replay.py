@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from metta_cli.cli.options import choice
-from metta_cli.cli.output import note
+from metta_cli.cli.output import note, write
 from metta_cli.cli.process import prepare_process
 
-FORMS = ("html", "gif")
+FORMS = ("html", "gif", "terminal")
+STEPS_PER_SECOND = 8
+HOME = "\x1b[H\x1b[2J"
 EPILOG = """\b
 Examples:
   metta replay episode.json.z                          a page beside it, for any browser
   metta replay episode.html --to gif -o episode.gif
+  metta replay episode.html --to terminal              played here; into a pipe, every step at once
 """
 
 
@@ -36,4 +41,21 @@ def replay(
     prepare_process()
     from metta_cli.evaluation.conversion import convert_replay
 
+    if form == "terminal":
+        _play(path, output)
+        return
     note(f"wrote {convert_replay(path, form, output)}")
+
+
+def _play(path: Path, output: Path | None) -> None:
+    from metta_cli.evaluation.characters import draw_text
+    from metta_cli.evaluation.conversion import read_replay
+
+    data = read_replay(path)
+    pictures = (draw_text(data, step) for step in range(data["num_steps"] + 1))
+    if output is not None or not sys.stdout.isatty():
+        write("\n\n".join(pictures), None if output is None else str(output))
+        return
+    for picture in pictures:
+        write(HOME + picture)
+        time.sleep(1 / STEPS_PER_SECOND)

@@ -75,7 +75,7 @@ class _Painter:
         pen = ImageDraw.Draw(image)
         pen.fontmode = "1"  # the palette has no shades to smooth letters with
         for thing in self._data["things"]:
-            _, row, column, vibe, inventory = _entry_at(thing["frames"], step)
+            _, row, column, vibe, inventory = entry_at(thing["frames"], step)
             if thing["agent"] < 0:
                 held_before = any(entry[4] for entry in thing["frames"])
                 self._draw_thing(pen, row, column, thing["type"], held_before and not inventory)
@@ -122,6 +122,6 @@ class _Painter:
         )
 
 
-def _entry_at(entries: list[list[Any]], step: int) -> list[Any]:
+def entry_at(entries: list[list[Any]], step: int) -> list[Any]:
     """Return the last entry that is not after a step; entries begin with their step, in order."""
     return entries[bisect_right(entries, step, key=itemgetter(0)) - 1]

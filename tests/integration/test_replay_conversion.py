@@ -6,6 +6,7 @@ import zlib
 import pytest
 from PIL import Image
 
+from metta_cli.cli.main import main
 from metta_cli.config.simulation import SingleEnvSimulationConfig
 from metta_cli.errors import IncompatibleError, NotFoundError, UsageError
 from metta_cli.evaluation.conversion import convert_replay, read_replay
@@ -76,6 +77,25 @@ def test_each_file_becomes_a_page_or_an_animation_beside_it(theirs):
         assert picture.n_frames == 90
     with pytest.raises(UsageError, match="would replace itself"):
         convert_replay(page, "html", None)
+
+
+def test_terminal_shows_every_step_with_everything_in_its_place(theirs, data, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["replay", str(theirs), "--to", "terminal"])
+    assert not end.value.code
+    pictures = capsys.readouterr().out.rstrip("\n").split("\n\n")
+    assert len(pictures) == 90
+    walls = {(row, column + i) for row, column, length in data["walls"] for i in range(length)}
+    for step, picture in enumerate(pictures):
+        *lines, summary = picture.split("\n")
+        assert summary.startswith(f"step {step} / 89, mean return ")
+        shown = {(r, c): cell for r, line in enumerate(lines) for c, cell in enumerate(line)}
+        expected = dict.fromkeys(walls, "#")
+        for thing in data["things"]:
+            name = str(thing["agent"]) if thing["agent"] >= 0 else thing["type"][0]
+            expected[tuple(frame_at(thing, step + 1)[:2])] = name
+        assert {place: cell for place, cell in shown.items() if cell != "."} == expected
+        assert len(shown) == data["height"] * data["width"]
 
 
 @pytest.mark.parametrize(
