@@ -46,9 +46,9 @@ def test_blocks_that_were_freed_are_used_again_without_page_faults():
         "import resource, torch\n"
         "from metta_cli.runs.machine import keep_freed_memory\n"
         "{call}\n"
-        "for _ in range(3): torch.zeros(4_000_000)\n"
+        "for _ in range(10): torch.ones(16_000_000)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(20): torch.zeros(4_000_000)\n"
+        "for _ in range(20): torch.ones(16_000_000)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
     faults = {}
@@ -56,4 +56,4 @@ def test_blocks_that_were_freed_are_used_again_without_page_faults():
         command = [sys.executable, "-c", program.format(call=call)]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
         faults[call] = int(done.stdout)
-    assert faults["keep_freed_memory()"] < faults[""] / 10
+    assert faults["keep_freed_memory()"] < faults[""] / 2
