@@ -25,6 +25,7 @@ from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
+from metta_cli.evaluation.players import is_builtin
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.runs.directory import RunDirectory
@@ -99,6 +100,11 @@ def _initial_checkpoint(config: MettaConfig) -> Checkpoint | None:
     uri = config.policy_uri or config.trainer.initial_policy.uri
     if uri is None:
         return None
+    if is_builtin(uri):
+        raise UsageError(
+            f"policy_uri={uri}: a built-in player has no weights to train from",
+            "leave policy_uri out to start from random weights, or name a run or checkpoint",
+        )
     with failed_to_load():
         try:
             found = read_weights(uri, Path(config.data_dir), NO_TRUST)

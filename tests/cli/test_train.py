@@ -84,6 +84,7 @@ def test_printing_the_configuration_trains_nothing(metta):
         ("trainer.batch_size=512 trainer.minibatch_size=500", 2, "must divide", "trainer.minibatch_size"),
         ("--config missing.yaml", 5, "missing.yaml", ""),
         ("--config dmeo", 2, "unknown configuration 'dmeo'", "'demo'"),
+        ("policy_uri=random", 2, "no weights to train from", "leave policy_uri out"),
         ("--run a/b", 2, "'a/b'", ""),
         ("--device cuda:77", 2, "cuda:77", "available: "),
         ("--total-timesteps 0", 2, "--total-timesteps", ""),
