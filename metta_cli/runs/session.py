@@ -174,6 +174,7 @@ class Session:
         is_last = state.agent_steps >= config.total_timesteps
         evaluates = is_due(state.epoch, config.simulation.evaluate_interval, is_last)
         shown = metrics | {"agent_steps": state.agent_steps, "epoch": state.epoch}
+        self.scores = {}
         try:
             if evaluates:
                 self.scores = self.evaluator.evaluate(trainer)
@@ -209,7 +210,7 @@ class Session:
             prune_checkpoints(self.directory.checkpoints, keep=keep, protect=[self.checkpoint])
 
     def _scores(self) -> Metrics:
-        """Return what is known of the policy: its training return, and its last evaluation."""
+        """Return what is known of these weights: the return in training, and their evaluation if any."""
         return_mean = self._return_mean()
         training = {} if return_mean is None else {"episode/recent_return_mean": return_mean}
         return training | self.scores

@@ -103,6 +103,17 @@ def test_a_second_process_is_told_who_trains_the_run(tmp_path):
     assert "Traceback" not in second.stderr
 
 
+def test_a_checkpoint_carries_scores_of_its_own_weights_only(tmp_path):
+    done = train(tmp_path, "trainer.total_timesteps=7168", "trainer.simulation.evaluate_interval=5")
+    assert done.returncode == 0, done.stderr
+    evaluated = [
+        info.epoch
+        for info in list_checkpoints(tmp_path / "r" / "checkpoints")
+        if "avg_simulation_score" in read_checkpoint(info.path).manifest.scores
+    ]
+    assert evaluated == [5, 7]
+
+
 def limit_file_size():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
