@@ -23,7 +23,7 @@ from metta_cli.config.simulation import SingleEnvSimulationConfig
 from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
 from metta_cli.errors import SimulatorError
 from metta_cli.evaluation.outcomes import EpisodeResult, mean_stats
-from metta_cli.evaluation.players import PlayerSource, Turn, uniform_noise
+from metta_cli.populations.players import PlayerSource, Turn, uniform_noise
 
 MAX_SLOTS = 32
 """Environments that are stepped together; part of the definition of a score, see `num_slots`."""

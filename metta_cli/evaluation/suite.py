@@ -16,9 +16,9 @@ from metta_cli.environments.interface import interface_of
 from metta_cli.errors import CheckpointError
 from metta_cli.evaluation.episodes import Recording, environment_of, play_simulation
 from metta_cli.evaluation.outcomes import EpisodeResult, SimulationResult
-from metta_cli.evaluation.players import BUILTIN_PLAYERS, Player, PlayerSource, PolicyPlayer
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
+from metta_cli.populations.players import BUILTIN_PLAYERS, Player, PlayerSource, PolicyPlayer
 
 BASELINES = ("random", "scripted")
 

@@ -22,7 +22,6 @@ from metta_cli.environments.builders import build
 from metta_cli.errors import CheckpointError, StorageError, UsageError
 from metta_cli.evaluation.episodes import Recording, environment_of, num_slots
 from metta_cli.evaluation.files import prepare_directory, results_directory, save_results
-from metta_cli.evaluation.players import Player, PlayerSource, PolicyPlayer, builtin_source, is_builtin
 from metta_cli.evaluation.replay import write_replays
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.evaluation.suite import (
@@ -30,6 +29,7 @@ from metta_cli.evaluation.suite import (
     SuiteProgress,
     play_suite,
 )
+from metta_cli.populations.players import Player, PlayerSource, PolicyPlayer, builtin_source, is_builtin
 from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
 from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy, suite_fits
 from metta_cli.runs.provenance import git_state, versions

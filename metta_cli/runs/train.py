@@ -25,9 +25,9 @@ from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
-from metta_cli.evaluation.players import is_builtin
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
+from metta_cli.populations.players import is_builtin
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.external import to_checkpoint
 from metta_cli.runs.machine import (

@@ -11,10 +11,11 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
 
 if TYPE_CHECKING:
-    from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
+    from metta_cli.environments.vector import FinishedEpisode
 
 
 class RolloutStopped(Exception):  # noqa: N818  # a stop on request is no error
@@ -53,7 +54,7 @@ class RolloutCollector:
 
     def __init__(
         self,
-        environment: VectorEnvironment,
+        environment: TrainingEnvironment,
         policy: nn.Module,
         *,
         device: torch.device,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,15 @@ from torch import nn
 
 from metta_cli.algorithms.priorities import calculate_anneal_beta
 from metta_cli.config.trainer import TrainerConfig
+from metta_cli.training.callbacks import Callback
+from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
 from metta_cli.training.optimizers import learning_rate_at, set_learning_rate
 from metta_cli.training.rollout import RolloutCollector, RolloutStatistics
 from metta_cli.training.update import update
 
 if TYPE_CHECKING:
-    from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
+    from metta_cli.environments.vector import FinishedEpisode
 
 Metrics = dict[str, float]
 RECENT_EPISODES = 200
@@ -64,19 +66,22 @@ class Trainer:
         device: where the policy and the experience lie.
         should_stop: asked before every environment step; once it is true, `collect` raises
             `RolloutStopped`.
+        callbacks: name -> what lives beside the run; told in this order, saved under these names.
     """
 
     def __init__(
         self,
         config: TrainerConfig,
         *,
-        environment: VectorEnvironment,
+        environment: TrainingEnvironment,
         policy: nn.Module,
         optimizer: torch.optim.Optimizer,
         device: torch.device,
         should_stop: Callable[[], bool] = lambda: False,
+        callbacks: Mapping[str, Callback] | None = None,
     ) -> None:
         self.config = config
+        self.callbacks = dict(callbacks or {})
         self.policy: Any = policy
         self.optimizer = optimizer
         self.state = TrainerState()
@@ -104,12 +109,17 @@ class Trainer:
     def collect(self) -> tuple[Experience, Metrics]:
         """Act for one rollout and count its agent steps; return the experience and what was measured."""
         started = time.perf_counter()
+        for callback in self.callbacks.values():
+            callback.on_epoch_start(self)
         self.learning_rate = learning_rate_at(self.config, self.state.agent_steps)
         rollout = self.collector.collect(self.experience)
         self.state.agent_steps += rollout.agent_steps
         self.state.episodes += len(rollout.episodes)
-        seconds = time.perf_counter() - started
-        return self.experience, self._rollout_metrics(rollout) | {"time/rollout_seconds": seconds}
+        metrics = self._rollout_metrics(rollout)
+        for callback in self.callbacks.values():
+            metrics |= callback.on_rollout_end(self, rollout)
+        metrics["time/rollout_seconds"] = time.perf_counter() - started
+        return self.experience, metrics
 
     def update(self, experience: Experience) -> Metrics:
         """Learn from an experience, which ends the epoch; return what was measured."""
@@ -142,6 +152,8 @@ class Trainer:
             started = time.perf_counter()
             experience, metrics = self.collect()
             metrics |= self.update(experience)
+            for callback in self.callbacks.values():
+                metrics |= callback.on_epoch_end(self, metrics)
             seconds = time.perf_counter() - started
             self.state.seconds += seconds
             metrics["time/seconds"] = self.state.seconds
@@ -170,6 +182,7 @@ class Trainer:
             "counters": asdict(self.state),
             "recent_returns": list(self.recent_returns),
             "optimizer": self.optimizer.state_dict(),
+            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -177,11 +190,14 @@ class Trainer:
     def load_state_dict(self, data: dict[str, Any]) -> None:
         """Go on from `state_dict`. The environments start new episodes.
 
-        Random states of CUDA devices are restored where there are as many devices as there were.
+        A callback that the run did not have until now begins anew. Random states of CUDA devices are restored where there are as many devices as there were.
         """
         self.state = TrainerState(**data["counters"])
         self.recent_returns.extend(data["recent_returns"])
         self.optimizer.load_state_dict(data["optimizer"])
+        saved = data.get("callbacks", {})
+        for name in self.callbacks.keys() & saved.keys():
+            self.callbacks[name].load_state_dict(saved[name])
         torch.set_rng_state(data["torch_rng"])
         if len(data["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(data["cuda_rng"])

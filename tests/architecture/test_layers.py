@@ -16,6 +16,7 @@ LAYERS = (
     {"cli", "api", "testing"},
     {"runs"},
     {"training", "evaluation"},
+    {"populations"},
     {"environments", "policies", "artifacts", "tracking"},
     {"algorithms", "config", "extensions"},
     {"errors"},

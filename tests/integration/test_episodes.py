@@ -17,7 +17,6 @@ from metta_cli.environments.seeds import EpisodeSeeds
 from metta_cli.errors import CheckpointError
 from metta_cli.evaluation import episodes as episodes_module
 from metta_cli.evaluation.episodes import Recording, environment_of, environment_seed, play_simulation
-from metta_cli.evaluation.players import BUILTIN_PLAYERS, PlayerSource, PolicyPlayer
 from metta_cli.evaluation.suite import (
     BaselineEpisodes,
     evaluate_policy,
@@ -26,6 +25,7 @@ from metta_cli.evaluation.suite import (
     suite_differences,
 )
 from metta_cli.policies.registry import create_policy
+from metta_cli.populations.players import BUILTIN_PLAYERS, PlayerSource, PolicyPlayer
 
 
 def laser_tag(num_episodes=3, max_steps=60, **options):

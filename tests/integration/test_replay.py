@@ -20,9 +20,9 @@ from metta_cli.errors import SimulatorError, UsageError
 from metta_cli.evaluation.animation import COLOURS, FIRST_TEAM, ICE, animate, cell_pixels, shown_steps
 from metta_cli.evaluation.episodes import Recording, environment_of, play_simulation
 from metta_cli.evaluation.mettascope import mettagrid_replay
-from metta_cli.evaluation.players import BUILTIN_PLAYERS
 from metta_cli.evaluation.replay import replay_data, replay_page
 from metta_cli.evaluation.suite import play_suite
+from metta_cli.populations.players import BUILTIN_PLAYERS
 from metta_cli.runs.evaluate import evaluate
 
 SIMULATION = SingleEnvSimulationConfig(env="laser_tag", num_episodes=3, env_overrides={"max_steps": 120})

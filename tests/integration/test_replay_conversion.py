@@ -12,8 +12,8 @@ from metta_cli.errors import IncompatibleError, NotFoundError, UsageError
 from metta_cli.evaluation.conversion import convert_replay, read_replay
 from metta_cli.evaluation.episodes import Recording, environment_of, play_simulation
 from metta_cli.evaluation.mettascope import mettagrid_replay
-from metta_cli.evaluation.players import BUILTIN_PLAYERS
 from metta_cli.evaluation.replay import replay_data, replay_page
+from metta_cli.populations.players import BUILTIN_PLAYERS
 
 SIMULATION = SingleEnvSimulationConfig(env="laser_tag", num_episodes=1, env_overrides={"max_steps": 90})
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import IncompatibleError, UnknownNameError
-from metta_cli.evaluation.players import (
+from metta_cli.populations.players import (
     NoopPlayer,
     PolicyPlayer,
     RandomPlayer,

@@ -1,0 +1,1 @@
+"""Who plays which agents: players, opponents, and how they are matched."""
