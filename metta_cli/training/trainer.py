@@ -190,7 +190,8 @@ class Trainer:
     def load_state_dict(self, data: dict[str, Any]) -> None:
         """Go on from `state_dict`. The environments start new episodes.
 
-        A callback that the run did not have until now begins anew. Random states of CUDA devices are restored where there are as many devices as there were.
+        A callback that the run did not have until now begins anew. Random states of CUDA devices are
+        restored where there are as many devices as there were.
         """
         self.state = TrainerState(**data["counters"])
         self.recent_returns.extend(data["recent_returns"])
