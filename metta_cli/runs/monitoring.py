@@ -1,0 +1,33 @@
+"""What looks into a training run, as the configuration asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from metta_cli.config.trainer import TrainerConfig
+from metta_cli.runs.directory import RunDirectory
+from metta_cli.training.callbacks import Callback
+from metta_cli.training.diagnostics import EpochProfiler, GradientStatistics, WeightAnalysis
+
+
+def create_monitors(config: TrainerConfig, policy: nn.Module, directory: RunDirectory) -> dict[str, Callback]:
+    """Return the monitors of a run by name.
+
+    Args:
+        config: which of them, and how often.
+        policy: its `analyze_weights_interval`, if it has one, says how often its weights are analysed.
+        directory: traces go there unless the configuration names another place.
+    """
+    monitors: dict[str, Callback] = {}
+    if config.grad_mean_variance_interval:
+        monitors["gradients"] = GradientStatistics(config.grad_mean_variance_interval)
+    analyze_interval = getattr(policy, "analyze_weights_interval", 0)
+    if analyze_interval:
+        monitors["weights"] = WeightAnalysis(analyze_interval)
+    if config.profiler.interval_epochs:
+        place = config.profiler.profile_dir
+        traces = Path(place) if place else directory.path / "profiles"
+        monitors["profiler"] = EpochProfiler(config.profiler.interval_epochs, traces)
+    return monitors
