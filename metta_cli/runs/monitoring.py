@@ -8,12 +8,12 @@ from torch import nn
 
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.runs.directory import RunDirectory
-from metta_cli.training.callbacks import Callback
+from metta_cli.training.callbacks import Callback, Expendable
 from metta_cli.training.diagnostics import EpochProfiler, GradientStatistics, WeightAnalysis
 
 
 def create_monitors(config: TrainerConfig, policy: nn.Module, directory: RunDirectory) -> dict[str, Callback]:
-    """Return the monitors of a run by name.
+    """Return the monitors of a run by name. One that fails is switched off, and the run goes on.
 
     Args:
         config: which of them, and how often.
@@ -30,4 +30,4 @@ def create_monitors(config: TrainerConfig, policy: nn.Module, directory: RunDire
         place = config.profiler.profile_dir
         traces = Path(place) if place else directory.path / "profiles"
         monitors["profiler"] = EpochProfiler(config.profiler.interval_epochs, traces)
-    return monitors
+    return {name: Expendable(f"the monitor '{name}'", monitor) for name, monitor in monitors.items()}
