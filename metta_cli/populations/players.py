@@ -20,7 +20,7 @@ from torch import nn
 
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import IncompatibleError, UnknownNameError
-from metta_cli.policies.contract import Policy
+from metta_cli.policies.contract import Policy, RecurrentState
 
 MOCK_SCHEME = "mock://"
 
@@ -115,28 +115,49 @@ class PolicyPlayer:
         self.policy, self.device, self.name = policy, torch.device(device), name
         self.state = cast(Policy, policy).initial_state(num_agents, self.device)
 
-    @torch.no_grad()
     def act(self, turn: Turn) -> np.ndarray:
         """Return one sampled action per row.
 
         Raises:
             IncompatibleError: if the policy gives no probabilities, as with weights that are not numbers.
         """
-        td = TensorDict(
-            {
-                "env_obs": torch.from_numpy(turn.observations).to(self.device),
-                "dones": torch.from_numpy(turn.episode_starts).to(self.device),
-            },
-            batch_size=[len(turn.observations)],
+        return choose_actions(self.policy, self.state, turn, self.device, self.name)
+
+
+@torch.no_grad()
+def choose_actions(
+    policy: nn.Module, state: RecurrentState, turn: Turn, device: torch.device, name: str
+) -> np.ndarray:
+    """Return one action per row, sampled from a policy by the noise of the turn.
+
+    Args:
+        policy: follows `metta_cli.policies.contract.Policy`.
+        state: of the rows; updated in place.
+        turn: what the rows see.
+        device: where the policy lives.
+        name: what messages call it.
+
+    Returns:
+        int64 `[n]`.
+
+    Raises:
+        IncompatibleError: if the policy gives no probabilities, as with weights that are not numbers.
+    """
+    td = TensorDict(
+        {
+            "env_obs": torch.from_numpy(turn.observations).to(device),
+            "dones": torch.from_numpy(turn.episode_starts).to(device),
+        },
+        batch_size=[len(turn.observations)],
+    )
+    log_probs = policy(td, state=state)["full_log_probs"]
+    probabilities = np.exp(log_probs.double().cpu().numpy())
+    if not np.allclose(probabilities.sum(axis=1), 1.0, atol=0.05):
+        raise IncompatibleError(
+            f"{name} gives action probabilities that do not sum to 1",
+            "its weights may hold NaN, or `full_log_probs` are not log-probabilities",
         )
-        log_probs = self.policy(td, state=self.state)["full_log_probs"]
-        probabilities = np.exp(log_probs.double().cpu().numpy())
-        if not np.allclose(probabilities.sum(axis=1), 1.0, atol=0.05):
-            raise IncompatibleError(
-                f"{self.name} gives action probabilities that do not sum to 1",
-                "its weights may hold NaN, or `full_log_probs` are not log-probabilities",
-            )
-        return sample_actions(probabilities, turn.noise)
+    return sample_actions(probabilities, turn.noise)
 
 
 def sample_actions(probabilities: np.ndarray, noise: np.ndarray) -> np.ndarray:
