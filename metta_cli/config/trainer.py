@@ -108,6 +108,8 @@ class CheckpointConfig(Section):
     """Where checkpoints go; None is `checkpoints/` in the run directory."""
     keep: int = Field(default=5, ge=0)
     """How many of the newest checkpoints are kept; 0 keeps all."""
+    keep_best: int = Field(default=1, ge=0)
+    """How many of those with the best `avg_simulation_score` are kept besides."""
 
     @model_validator(mode="after")
     def _uploads_need_checkpoints(self) -> Self:
@@ -125,6 +127,8 @@ class EvaluationConfig(Section):
 
     evaluate_interval: int = Field(default=50, ge=0)
     """Epochs between evaluations; 0 evaluates only at the end."""
+    replay_interval: int = Field(default=0, ge=0)
+    """Epochs between replays of one episode; 0 writes none."""
     replay_dir: str | None = None
     """Where replays go; None is `replays/` in the run directory."""
     evaluate_local: bool = True
@@ -170,18 +174,12 @@ class KickstartConfig(Section):
 
 
 class ProfilerConfig(Section):
-    """The torch profiler."""
+    """Traces of whole epochs, written by the torch profiler."""
 
     interval_epochs: int = Field(default=0, ge=0)
     """Epochs between profiles; 0 never."""
     profile_dir: str | None = None
-    """Where profiles go."""
-
-    @model_validator(mode="after")
-    def _profiles_need_a_place(self) -> Self:
-        if self.interval_epochs and self.profile_dir is None:
-            raise ValueError("profile_dir must be set when interval_epochs is not 0")
-        return self
+    """Where profiles go; None is `profiles/` in the run directory."""
 
 
 class HyperparameterSchedulerConfig(Section):
@@ -325,9 +323,7 @@ UNSUPPORTED = (
     "initial_policy.range",
     "initial_policy.metric",
     "initial_policy.filters",
-    "checkpoint.wandb_checkpoint_interval",
     "checkpoint.checkpoint_dir",
-    "simulation.replay_dir",
     "simulation.evaluate_local",
     "simulation.evaluate_remote",
     "simulation.skip_git_check",
@@ -335,7 +331,6 @@ UNSUPPORTED = (
     "simulation.simulations",
     "simulation.num_training_tasks",
     "kickstart",
-    "profiler",
     "hyperparameter_scheduler",
     "lr_scheduler.warmup_steps",
     "lr_scheduler.schedule_type",
@@ -350,7 +345,6 @@ UNSUPPORTED = (
     "cpu_offload",
     "compile",
     "compile_mode",
-    "grad_mean_variance_interval",
     "verbose",
 )
 """Settings of `TrainerConfig`, or whole parts of it, that this version does not act upon."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,20 +15,24 @@ import numpy as np
 from metta_cli.artifacts.checkpoints import (
     Architecture,
     CheckpointManifest,
+    list_checkpoints,
     prune_checkpoints,
+    read_manifest,
     save_checkpoint,
 )
 from metta_cli.config.schema import MettaConfig
-from metta_cli.evaluation.files import save_results
-from metta_cli.evaluation.suite import BaselineEpisodes, evaluate_policy
+from metta_cli.errors import MettaError
 from metta_cli.runs.curves import plot_run
 from metta_cli.runs.directory import RunDirectory
-from metta_cli.runs.evaluate import choose_workers, suite_of
+from metta_cli.runs.evaluator import Evaluator
 from metta_cli.runs.provenance import versions
 from metta_cli.runs.signals import Interrupted, StopSignals
 from metta_cli.tracking.tracker import Tracker
 from metta_cli.training.rollout import RolloutStopped
 from metta_cli.training.trainer import Metrics, Trainer
+
+SCORE = "avg_simulation_score"
+"""What the best checkpoints are chosen by."""
 
 logger = logging.getLogger(__name__)
 
@@ -66,47 +73,6 @@ class TrainResult:
     return_mean: float | None
 
 
-class Evaluator:
-    """Evaluates the policy on `evals`, or on its training environment, beside the baselines.
-
-    Args:
-        config: of the run.
-        directory: results go to its `evals/vEPOCH`.
-        stop: an evaluation ends between two episodes once a signal has come.
-    """
-
-    def __init__(self, config: MettaConfig, directory: RunDirectory, stop: StopSignals) -> None:
-        self.config, self.directory, self.stop = config, directory, stop
-        self.suite = config.evals or suite_of(config.env)
-        self.num_workers = choose_workers(self.suite, config.trainer.num_workers)
-        self.baselines = BaselineEpisodes()
-
-    def evaluate(self, trainer: Trainer) -> Metrics:
-        """Return the scores of the policy under their logged names.
-
-        Raises:
-            RolloutStopped: if a signal came meanwhile.
-        """
-        epoch = trainer.state.epoch
-        result = evaluate_policy(
-            trainer.policy,
-            trainer.collector.environment.interface,
-            self.suite,
-            seed=self.config.seed,
-            device=trainer.collector.device,
-            name=f"{self.directory.run}:v{epoch}",
-            num_workers=self.num_workers,
-            baselines=self.baselines,
-            progress=self._watch,
-        )
-        save_results(result, self.directory.evals / f"v{epoch}")
-        return result.scores()
-
-    def _watch(self, simulation: str, player: str, num_finished: int, num_episodes: int) -> None:
-        if self.stop.requested is not None:
-            raise RolloutStopped
-
-
 class Session:
     """Trains to the end, or until a signal, and leaves the run in order either way.
 
@@ -136,7 +102,9 @@ class Session:
         self.tracker, self.progress, self.stop = tracker, progress, stop
         self.evaluator = Evaluator(config, directory, stop)
         self.evaluates_first = evaluates_first and config.trainer.simulation.evaluate_interval > 0
+        self.records = config.trainer.simulation.replay_interval > 0
         self.scores: Metrics = {}
+        self.seconds_between: Metrics = {}
         self.saved_epoch = trainer.state.epoch or None
         self.checkpoint = directory.checkpoints / f"{directory.run}:v{trainer.state.epoch}"
 
@@ -173,18 +141,40 @@ class Session:
         state, config = trainer.state, self.config.trainer
         is_last = state.agent_steps >= config.total_timesteps
         evaluates = is_due(state.epoch, config.simulation.evaluate_interval, is_last)
-        shown = metrics | {"agent_steps": state.agent_steps, "epoch": state.epoch}
+        metrics = metrics | self.seconds_between
+        self.seconds_between = {}
         self.scores = {}
         try:
             if evaluates:
-                self.scores = self.evaluator.evaluate(trainer)
-                metrics = metrics | self.scores
-                shown |= self.scores
+                with self._timed("evaluation", metrics):
+                    self.scores = self.evaluator.evaluate(trainer)
         finally:
+            metrics |= self.scores
             self.tracker.log(metrics, agent_steps=state.agent_steps, epoch=state.epoch)
-            self.progress.update(shown)
+            self.progress.update(metrics | {"agent_steps": state.agent_steps, "epoch": state.epoch})
         if evaluates or is_due(state.epoch, config.checkpoint.checkpoint_interval, is_last):
-            self._save()
+            with self._timed("checkpoint", self.seconds_between):
+                self._save()
+        if self.records and is_due(state.epoch, config.simulation.replay_interval, is_last):
+            with self._timed("replay", self.seconds_between):
+                self._record()
+
+    @contextmanager
+    def _timed(self, task: str, metrics: Metrics) -> Iterator[None]:
+        """Add the seconds that a task between two epochs takes, as `time/TASK_seconds`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            metrics[f"time/{task}_seconds"] = time.perf_counter() - started
+
+    def _record(self) -> None:
+        """Write a replay; a run goes on without."""
+        try:
+            self.evaluator.record(self.trainer)
+        except MettaError as error:
+            self.records = False
+            logger.warning("no more replays are written: %s", error)
 
     def _save(self) -> None:
         state = self.trainer.state
@@ -207,7 +197,8 @@ class Session:
         self.saved_epoch = state.epoch
         keep = self.config.trainer.checkpoint.keep
         if keep:
-            prune_checkpoints(self.directory.checkpoints, keep=keep, protect=[self.checkpoint])
+            best = best_checkpoints(self.directory.checkpoints, self.config.trainer.checkpoint.keep_best)
+            prune_checkpoints(self.directory.checkpoints, keep=keep, protect=[self.checkpoint, *best])
 
     def _scores(self) -> Metrics:
         """Return what is known of these weights: the return in training, and their evaluation if any."""
@@ -230,6 +221,21 @@ class Session:
             seconds=state.seconds,
             return_mean=self._return_mean(),
         )
+
+
+def best_checkpoints(checkpoints_dir: Path, count: int) -> list[Path]:
+    """Return the checkpoints that were evaluated best, the newer first where scores are equal.
+
+    Args:
+        checkpoints_dir: of a run.
+        count: how many at most.
+    """
+    scores = []
+    for info in list_checkpoints(checkpoints_dir):
+        score = read_manifest(info.path).scores.get(SCORE)
+        if score is not None:
+            scores.append((score, info.epoch, info.path))
+    return [path for *_, path in sorted(scores, reverse=True)[:count]]
 
 
 def is_due(epoch: int, interval: int, is_last: bool) -> bool:

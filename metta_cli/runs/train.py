@@ -36,6 +36,7 @@ from metta_cli.runs.machine import (
     configure_threads,
     keep_freed_memory,
 )
+from metta_cli.runs.monitoring import create_monitors
 from metta_cli.runs.policies import NO_TRUST, failed_to_load, load_weights, read_weights
 from metta_cli.runs.provenance import git_state, versions
 from metta_cli.runs.session import Progress, Session, TrainResult
@@ -85,7 +86,7 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
         config = resolved.config
         epoch = checkpoint.manifest.epoch if checkpoint else 0
         with _create_environment(config, epoch) as environment:
-            trainer = _create_trainer(config, environment, device, checkpoint or initial, stop)
+            trainer = _create_trainer(config, directory, environment, device, checkpoint or initial, stop)
             if checkpoint is not None:
                 _go_on(trainer, checkpoint)
             _describe(directory, resolved)
@@ -191,6 +192,7 @@ def count_environments(config: MettaConfig) -> int:
 
 def _create_trainer(
     config: MettaConfig,
+    directory: RunDirectory,
     environment: VectorEnvironment,
     device: torch.device,
     start: Checkpoint | None,
@@ -209,6 +211,7 @@ def _create_trainer(
         optimizer=create_optimizer(config.trainer.optimizer, policy),
         device=device,
         should_stop=lambda: stop.requested is not None,
+        callbacks=create_monitors(config.trainer, policy, directory),
     )
 
 

@@ -81,10 +81,23 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
     "time/forward_seconds": MetricDefinition("s", "the part of it spent in the policy"),
     "time/update_seconds": MetricDefinition("s", "wall time of the update in this epoch"),
+    "time/evaluation_seconds": MetricDefinition("s", "wall time of the evaluation after this epoch"),
+    "time/checkpoint_seconds": MetricDefinition("s", "wall time of writing the checkpoint before this epoch"),
+    "time/replay_seconds": MetricDefinition("s", "wall time of recording the replay before this epoch"),
 }
 """Name -> definition."""
 
 FAMILIES: dict[str, MetricDefinition] = {
+    "gradients/": MetricDefinition(
+        "1",
+        "gradients/PARAMETER/mean, variance (of the elements) and norm: of the clipped gradient of the last "
+        "minibatch of the epoch, every trainer.grad_mean_variance_interval epochs",
+    ),
+    "weights/": MetricDefinition(
+        "1",
+        "weights/METRIC/LAYER: what compute_weight_metrics of the policy finds, every "
+        "analyze_weights_interval epochs",
+    ),
     "env_agent/": MetricDefinition(
         "count/episode",
         "mean over agents and over the episodes that ended in this epoch of MettaGrid's counter",

@@ -120,7 +120,6 @@ def test_sizes_of_the_library_documentation_fit_the_other_defaults():
             {"checkpoint": {"wandb_checkpoint_interval": 60}},
             r"evaluate_interval \(50\) must be at least checkpoint.wandb_checkpoint_interval \(60\)",
         ),
-        ({"profiler": {"interval_epochs": 1}}, "profile_dir must be set"),
         ({"dual_policy": {"enabled": True, "npc_type": "checkpoint"}}, "needs checkpoint_npc"),
         ({"dual_policy": {"checkpoint_npc": {}}}, "exactly one of"),
         ({"dual_policy": {"checkpoint_npc": {"checkpoint_path": "a", "policy_uri": "b"}}}, "exactly one of"),
