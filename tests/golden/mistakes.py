@@ -13,6 +13,7 @@ DISTRIBUTIONS, DIAGNOSTICS = "algorithms/distributions.py", "algorithms/diagnost
 PRIORITIES, SHAPES = "algorithms/priorities.py", "algorithms/shapes.py"
 UPDATE, ROLLOUT = "training/update.py", "training/rollout.py"
 EXPERIENCE, LSTM = "training/experience.py", "policies/lstm.py"
+MATCHMAKING, RATINGS = "algorithms/matchmaking.py", "algorithms/ratings.py"
 
 # File with mistakes -> the tests that have to notice them, separated by blanks. (Not the recorded numbers:
 # they know how the code was, and not what is right.)
@@ -27,6 +28,8 @@ WITNESSES = {
     EXPERIENCE: "tests/unit/training/test_experience.py",
     ROLLOUT: "tests/integration/test_training.py tests/integration/test_recurrent_state.py",
     LSTM: "tests/contract/test_policies.py",
+    MATCHMAKING: "tests/golden/test_matchmaking.py",
+    RATINGS: "tests/golden/test_ratings.py",
 }
 
 # File -> (what is wrong, text that occurs exactly once, what the mistake puts in its place).
@@ -318,6 +321,33 @@ MISTAKES = {
             "    if state is None:\n            state = self.initial_state(segments",
             "    if True:\n            state = self.initial_state(segments",
         ),
+    ],
+    MATCHMAKING: [
+        ("power ignored", "losses**power", "losses**2"),
+        ("squared is linear", '"squared": losses**2', '"squared": losses'),
+        ("easy opponents first", "losses = 1.0 - rates", "losses = rates"),
+        ("cap missing", "np.minimum(0.5, losses)", "losses"),
+        ("wins alone make the variance", "rates * losses", "rates"),
+        ("nothing left to divide", "if total < VANISHED:", "if False:"),
+        ("quality not divided by the probability", "(len(qualities) * probability)", "len(qualities)"),
+        ("quality not divided by the number", "(len(qualities) * probability)", "probability"),
+        ("winner's quality rises", "qualities[beaten] - learning_rate", "qualities[beaten] + learning_rate"),
+        ("large qualities overflow", "scores - scores.max()", "scores"),
+        ("the oldest in place of the latest", "weights[-latest:]", "weights[:latest]"),
+        ("target ignored", "dtype=np.float64) - target", "dtype=np.float64) - 0.5"),
+        ("far opponents underflow", "exponents - exponents.max()", "exponents"),
+    ],
+    RATINGS: [
+        ("draws count nothing", "wins + 0.5 * draws) / games", "wins) / games"),
+        ("no games are a loss", "games if games > 0 else 0.5", "games if games > 0 else 0.0"),
+        ("normal interval", "+ square / (2 * games)) /", ") /"),
+        ("interval of 68 %", "QUANTILE_95 * math.sqrt", "math.sqrt"),
+        ("anchor moves", "np.arange(len(points)) != anchor", "np.arange(len(points)) != 0"),
+        ("prior missing in the gradient", " - precision * strengths", ""),
+        ("prior missing in the curvature", "axis=1) + precision)", "axis=1))"),
+        ("winners sink", "points - games * expected", "games * expected - points"),
+        ("one step only", "_MAX_NEWTON_STEPS = 100", "_MAX_NEWTON_STEPS = 1"),
+        ("covariance in nats", "covariance * POINTS_PER_NAT**2", "covariance"),
     ],
 }
 
