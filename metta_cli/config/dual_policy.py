@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from metta_cli.config.league import LeagueConfig
 from metta_cli.config.section import Section
 
 
@@ -39,7 +40,7 @@ class ScriptedOpponentConfig(Section):
     """Path of the grid search."""
 
 
-class DualPolicyConfig(Section):
+class DualPolicyConfig(LeagueConfig):
     """Which agents an opponent plays, and which opponent."""
 
     enabled: bool = False
