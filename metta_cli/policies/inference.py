@@ -23,7 +23,7 @@ from metta_cli.policies.passports import (
 )
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.policies.strict_weights import load_strictly
-from metta_cli.policies.targets import TARGET, construct
+from metta_cli.policies.targets import TARGET, construct, of_layout
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> InferredArchitecture:
     Raises:
         CheckpointError: if it is none of those that are known.
     """
-    for recognise in (_puffer, _puffer_default, _fast, _lstm_transformer):
+    for recognise in (_puffer, _puffer_default, _fast, _lstm_transformer, _lstm_transformer_2025):
         found = recognise(tensors)
         if found is not None:
             return found
@@ -67,7 +67,8 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> InferredArchitecture:
     raise CheckpointError(
         f"the architecture is not recognised from the tensors {shown}, ...",
         "describe it under `pytorch` in a configuration file or with --pytorch-config; recognised are"
-        " puffer, puffer_recurrent, pufferlib.models.Default (with LSTMWrapper), fast, lstm_transformer",
+        " puffer, puffer_recurrent, pufferlib.models.Default (with LSTMWrapper), fast, lstm_transformer,"
+        " lstm_transformer_2025, transformer_2025",
     )
 
 
@@ -137,6 +138,34 @@ def _lstm_transformer(tensors: Mapping[str, Tensor]) -> InferredArchitecture | N
     )
 
 
+def _lstm_transformer_2025(tensors: Mapping[str, Tensor]) -> InferredArchitecture | None:
+    is_recurrent = "lstm.weight_hh_l0" in tensors
+    prefix = "policy." if is_recurrent else ""
+    stem, patches, wide = (
+        tensors.get(f"{prefix}{name}.weight")
+        for name in ("conv_stem.0", "proj", "transformer.layers.0.linear1")
+    )
+    if stem is None or patches is None or wide is None or f"{prefix}cls_token" not in tensors:
+        return None
+    width = wide.shape[1]
+    args: dict[str, Any] = {
+        "cnn_channels": stem.shape[0],
+        "hidden_size": width,
+        "depth": _num_layers(tensors, f"{prefix}transformer.layers.", ".norm1.weight"),
+        "patch_size": patches.shape[-1],
+        "mlp_ratio": wide.shape[0] / width,
+    }
+    shapes = shapes_of(tensors)
+    reasons = [
+        f"the LSTM-Transformer of 2025 (conv_stem, cls_token, transformer.layers): {shapes.num_channels}"
+        f" channels, {args['depth']} blocks, action heads {list(shapes.heads or ())}",
+        f"{'an LSTM (lstm.*)' if is_recurrent else 'no LSTM'}, hidden size {width}; attention heads cannot"
+        " be read off weights: num_heads is 6 unless the configuration says another number",
+    ]
+    name = "lstm_transformer_2025" if is_recurrent else "transformer_2025"
+    return InferredArchitecture(name, args, reasons)
+
+
 def _width(tensors: Mapping[str, Tensor], name: str) -> int:
     return int(tensors[name].shape[1])
 
@@ -167,7 +196,8 @@ def build_foreign(
         ConfigError: if the description is wrong.
         CheckpointError: if it does not fit the weights, or the policy does not fit the environment.
     """
-    config = dict(architecture.config if isinstance(architecture, InferredArchitecture) else architecture)
+    given = architecture.config if isinstance(architecture, InferredArchitecture) else architecture
+    config = of_layout(given, is_2025=any("conv_stem." in name for name in tensors))
     adapter = {key: config.pop(key) for key in ADAPTER_KEYS if key in config}
     shapes = shapes_of(tensors)
     known, is_2025 = known_interface(adapter, shapes, interface)

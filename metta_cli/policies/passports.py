@@ -51,25 +51,30 @@ class Shapes:
         num_tokens: tokens of a layer over the flat observation.
         heads: widths of the action heads, one after the other; one number for a layer with all of them.
         is_grid: whether the channels are those of a layer over the flat dense grid.
+        rows_first: whether the network is known to come from the time of dense grids, rows first.
     """
 
     num_channels: int | None = None
     num_tokens: int | None = None
     heads: tuple[int, ...] | None = None
     is_grid: bool = False
+    rows_first: bool = False
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
-    """Read the shapes of PufferLib's Metta network or of its generic policy, recurrent or not.
+    """Read the shapes of PufferLib's Metta network, its generic policy, or the LSTM-Transformer of 2025.
 
     Raises:
         CheckpointError: if the generic policy was made for neither tokens nor a grid of 11 x 11 cells.
     """
     for prefix in ("policy.", ""):
-        first, encoder = tensors.get(f"{prefix}network.0.weight"), tensors.get(f"{prefix}encoder.0.weight")
+        stem, encoder = tensors.get(f"{prefix}conv_stem.0.weight"), tensors.get(f"{prefix}encoder.0.weight")
+        first = tensors.get(f"{prefix}network.0.weight", stem)
         names = [name for name in sorted(tensors) if re.fullmatch(rf"{prefix}actor\.\d\.weight", name)]
         if first is not None and first.dim() == 4 and names:
-            return Shapes(first.shape[1], None, tuple(len(tensors[name]) for name in names))
+            heads = tuple(len(tensors[name]) for name in names)
+            is_of_grid_era = first is stem or first.shape[1] == GRID_ERA_CHANNELS
+            return Shapes(first.shape[1], None, heads, rows_first=is_of_grid_era)
         if encoder is not None and encoder.dim() == 2 and f"{prefix}decoder.weight" in tensors:
             heads = (len(tensors[f"{prefix}decoder.weight"]),)
             return _shapes_of_flat(encoder.shape[1], heads, f"{prefix}encoder.0")
@@ -146,8 +151,7 @@ def foreign_environment(
 
 def has_x_first(adapter: Mapping[str, Any], env: ForeignEnvironment, shapes: Shapes) -> bool:
     """Return whether a policy of 2025 has x as the first axis of the window: with tokens, unless told."""
-    is_token_era = not env.is_grid and shapes.num_channels != GRID_ERA_CHANNELS
-    return bool(adapter.get("x_first", is_token_era))
+    return bool(adapter.get("x_first", not env.is_grid and not shapes.rows_first))
 
 
 @functools.cache

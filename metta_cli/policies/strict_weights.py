@@ -13,7 +13,10 @@ from metta_cli.errors import CheckpointError
 MAX_ROWS = 12
 CAUSES = (
     (r"(^|\.)network\.0\.weight", 1, "another number of observation channels", "feature_names"),
-    (r"(^|\.)(network\.[02]|conv\d?)\.", 0, "other CNN channels", "cnn_channels"),
+    (r"(^|\.)conv_stem\.0\.weight", 1, "another number of observation channels", "feature_names"),
+    (r"(^|\.)(network\.[02]|conv_stem\.[02]|conv\d?)\.", 0, "other CNN channels", "cnn_channels"),
+    (r"(^|\.)proj\.weight", 2, "other patches", "patch_size"),
+    (r"(^|\.)layers\.\d+\.linear1\.", 0, "another width within the blocks", "mlp_ratio"),
     (r"(^|\.)self_encoder\.0\.weight|max_vec$", 1, "another number of observation channels", "feature_names"),
     (r"(^|\.)(actor\.\d|decoder|actor)\.", 0, "other actions", "action_names or verbs"),
     (r"(^|\.)(lstm|cell)\.weight_ih", 1, "another input of the LSTM", "input_size"),
@@ -94,6 +97,8 @@ def _cause(name: str, found: torch.Size, expected: torch.Size) -> tuple[str, str
 def _cause_of_absence(name: str) -> tuple[str, str]:
     if re.search(r"_l[1-9]\d*$", name):
         return "another number of LSTM layers", "num_layers"
+    if re.search(r"\.layers\.\d+\.", name):
+        return "another number of transformer blocks", "depth"
     return "another architecture", "_target_"
 
 

@@ -31,6 +31,22 @@ HISTORICAL = {
     "metta.agent.external.lstm_transformer.Policy": "lstm_transformer",
 }
 """Names that old configurations use -> the plugin that is the same architecture."""
+OF_2025 = {
+    "metta.agent.external.lstm_transformer.Recurrent": "lstm_transformer_2025",
+    "metta.agent.external.lstm_transformer.Policy": "transformer_2025",
+}
+"""Of these names, those whose weights of 2025 have another layout -> the plugin that has it."""
+
+
+def of_layout(config: Mapping[str, Any], *, is_2025: bool) -> dict[str, Any]:
+    """Return a configuration with the names of `OF_2025` replaced, if the weights are of that layout."""
+    found = {
+        key: of_layout(value, is_2025=is_2025) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+    }
+    if is_2025 and TARGET in found:
+        found[TARGET] = OF_2025.get(str(found[TARGET]), found[TARGET])
+    return found
 
 
 def construct(config: Mapping[str, Any], env: Any) -> nn.Module:

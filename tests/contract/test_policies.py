@@ -13,6 +13,11 @@ from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import RemappedPolicy
 from metta_cli.testing.contracts import EXAMPLE_INTERFACE, PolicyContract
 
+SMALL: dict[str, dict[str, object]] = {
+    name: {"hidden_size": 48, "depth": 1} for name in ("lstm_transformer_2025", "transformer_2025")
+}
+"""Arguments of what is slow in its own size, that of 2025."""
+
 
 class EveryPolicy(PolicyContract):
     architecture: str
@@ -24,7 +29,7 @@ class EveryPolicy(PolicyContract):
 
 class TestRegisteredPolicies(EveryPolicy):
     def make_policy(self, interface: EnvironmentInterface) -> nn.Module:
-        return create_policy(self.architecture, interface, {})
+        return create_policy(self.architecture, interface, SMALL.get(self.architecture, {}))
 
 
 class TestRemappedPolicies(EveryPolicy):
@@ -38,7 +43,9 @@ class TestRemappedPolicies(EveryPolicy):
             feature_scales=interface.feature_scales[::-1],
             tag_names=interface.tag_names[::-1],
         )
-        return RemappedPolicy(create_policy(self.architecture, passport, {}), passport, interface)
+        return RemappedPolicy(
+            create_policy(self.architecture, passport, SMALL.get(self.architecture, {})), passport, interface
+        )
 
 
 def test_the_built_in_architecture_is_among_them() -> None:

@@ -70,9 +70,10 @@ class FastNetwork(nn.Module):
         nn.init.uniform_(self.actor_weight, -bound, bound)
 
     def encode_observations(self, observations: Tensor, state: RecurrentState | None = None) -> Tensor:
-        """Return `[B, 128]` features of tokens uint8 `[B, K, 3]`."""
-        channels, inputs = self.channels(observations)
-        grid = torch.relu(self.conv1(observations[..., 0], channels, inputs))
+        """Return `[B, 128]` features of tokens uint8 `[..., K, 3]`; `B` counts all leading rows."""
+        tokens = observations.reshape(-1, *observations.shape[-2:])
+        channels, inputs = self.channels(tokens)
+        grid = torch.relu(self.conv1(tokens[..., 0], channels, inputs))
         grid = torch.relu(self._conv2(grid))
         return torch.relu(self.fc2(torch.relu(self.fc1(grid))))
 

@@ -141,14 +141,14 @@ class PufferRecurrent(PyTorchAgentMixin, LSTMWrapper):
     def __init__(
         self,
         env: EnvironmentInterface,
-        policy: PufferNetwork | None = None,
+        policy: nn.Module | None = None,
         input_size: int | None = None,
         hidden_size: int = 512,
         cnn_channels: int = 128,
         **kwargs: Any,
     ) -> None:
         mixin_params = self.extract_mixin_params(kwargs)
-        network = policy if policy is not None else PufferNetwork(env, cnn_channels, hidden_size)
+        network = PufferNetwork(env, cnn_channels, hidden_size) if policy is None else policy
         super().__init__(env, network, input_size or hidden_size, hidden_size, num_layers=1)
         self.cell = nn.LSTMCell(self.input_size, hidden_size)
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
