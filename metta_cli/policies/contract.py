@@ -9,7 +9,7 @@ tokens, `A` actions, `L` recurrent layers, `H` hidden size.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from tensordict import TensorDict
@@ -46,3 +46,12 @@ class Policy(Protocol):
             action: int64 `[M, T]` flat action indices, or None to act.
         """
         ...
+
+
+def interface_behind(env: Any) -> Any:
+    """Return the interface of an environment, or what was given if it is no environment.
+
+    Args:
+        env: an `EnvironmentInterface`, or anything that has one as its attribute `interface`.
+    """
+    return getattr(env, "interface", env)

@@ -9,7 +9,8 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
-from metta_cli.policies.contract import RecurrentState
+from metta_cli.policies.contract import RecurrentState, interface_behind
+from metta_cli.policies.network import TokenNetwork
 
 
 class LSTMWrapper(nn.Module):
@@ -19,20 +20,25 @@ class LSTMWrapper(nn.Module):
     (Jozefowicz et al. 2015, section 2.2), so that a new network remembers.
 
     Args:
-        env: the environment interface; kept for subclasses.
+        env: the environment or its interface; the interface is kept as `env`.
         policy: module with `encode_observations(observations, state) -> [B, input_size]` and
-            `decode_actions(hidden) -> (logits, value)`.
+            `decode_actions(hidden) -> (logits, value)`; None makes a small one, a `TokenNetwork`.
         input_size: features that the encoder makes.
         hidden_size: `H`, width of the LSTM.
         num_layers: `L`, stacked LSTM layers.
     """
 
     def __init__(
-        self, env: Any, policy: nn.Module, input_size: int = 128, hidden_size: int = 128, num_layers: int = 2
+        self,
+        env: Any,
+        policy: nn.Module | None = None,
+        input_size: int = 128,
+        hidden_size: int = 128,
+        num_layers: int = 2,
     ) -> None:
         super().__init__()
-        self.env = env
-        self.policy: Any = policy
+        self.env = interface_behind(env)
+        self.policy: Any = TokenNetwork(env, input_size, hidden_size) if policy is None else policy
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.lstm = nn.LSTM(input_size, hidden_size, num_layers)
         for name, parameter in self.lstm.named_parameters():

@@ -136,5 +136,5 @@ def _byte_table(shown: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
     index = {name: number for number, name in enumerate(known)}
     table = torch.full((MAX_BYTES,), -1, dtype=torch.int16)
     for number, name in enumerate(shown):
-        table[number] = index.get(name, -1)
+        table[number] = index.get(name, -1) if name else -1  # no name: no feature has this number
     return table

@@ -7,6 +7,8 @@ from torch import nn
 
 from metta_cli.policies.lstm import LSTMWrapper
 from metta_cli.policies.mixin import PyTorchAgentMixin
+from metta_cli.policies.tokens import TokenConv2d
+from metta_cli.testing.contracts import EXAMPLE_INTERFACE
 
 
 class Agent(PyTorchAgentMixin, LSTMWrapper):
@@ -25,7 +27,7 @@ def test_parameters_are_extracted_and_extra_ones_logged(caplog):
 
 
 def test_reversed_bases_are_refused():
-    with pytest.raises(TypeError, match="must come before"):
+    with pytest.raises(TypeError, match="PyTorchAgentMixin must come before the module class"):
 
         class Reversed(LSTMWrapper, PyTorchAgentMixin):
             pass
@@ -78,3 +80,87 @@ def test_training_mode_scores_the_given_actions():
 def test_two_heads_are_refused():
     with pytest.raises(ValueError, match="one head"):
         Agent().handle_inference_mode(TensorDict({}, [1]), [torch.zeros(1, 2)] * 2, torch.zeros(1))
+
+
+def test_clipping_reaches_biases_and_token_convolutions_but_no_embedding():
+    agent = Agent(clip_range=0.1)
+    agent.window = TokenConv2d(2, 3, kernel_size=3, stride=1, height=3, width=3)
+    agent.embedding = nn.Embedding(2, 3)
+    with torch.no_grad():
+        for parameter in (agent.window.weight, agent.window.bias, agent.embedding.weight):
+            parameter.fill_(5.0)
+    agent.clip_weights()
+    assert agent.window.weight.max().item() == pytest.approx(0.1)
+    assert agent.window.bias.max().item() == pytest.approx(0.1)
+    assert agent.embedding.weight.max().item() == 5.0
+
+
+def test_the_distance_to_the_snapshot_pulls_the_weights_back():
+    agent = Agent()
+    agent.update_l2_init_weight_copy()
+    assert agent.l2_init_loss().item() == 0
+    with torch.no_grad():
+        agent.policy.weight += 2.0
+        agent.policy.bias += 7.0
+        agent.lstm.weight_hh_l0 += 7.0
+    loss = agent.l2_init_loss()
+    assert loss.item() == pytest.approx(4.0 * agent.policy.weight.numel())
+    loss.backward()
+    torch.testing.assert_close(agent.policy.weight.grad, torch.full_like(agent.policy.weight, 4.0))
+    assert agent.policy.bias.grad is None
+    agent.update_l2_init_weight_copy()
+    assert agent.l2_init_loss().item() == 0
+
+
+def test_the_first_distance_is_taken_from_the_weights_of_then():
+    agent = Agent()
+    with torch.no_grad():
+        agent.policy.weight.fill_(3.0)
+    assert agent.l2_init_loss().item() == 0
+    assert not [name for name in agent.state_dict() if "init" in name]
+
+
+def test_every_weight_is_measured_under_its_name():
+    measured = {entry.pop("name"): entry for entry in Agent().compute_weight_metrics(delta=0.05)}
+    assert set(measured) == {"policy.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0"}
+    # Four blocks of 4 x 4 that are orthogonal together: every singular value is 1.
+    assert measured["lstm.weight_hh_l0"]["largest_singular_value"] == pytest.approx(1.0, abs=1e-5)
+    assert measured["lstm.weight_hh_l0"]["effective_rank"] == 4
+    assert measured["lstm.weight_hh_l0"]["norm"] == pytest.approx(2.0, abs=1e-5)
+
+
+def test_action_heads_are_one_small_layer_over_the_flat_actions():
+    agent = Agent()
+    heads = agent.create_action_heads(EXAMPLE_INTERFACE, 16)
+    assert [(head.in_features, head.out_features) for head in heads] == [(16, EXAMPLE_INTERFACE.num_actions)]
+    weight = heads[0].weight
+    torch.testing.assert_close(weight @ weight.T, torch.eye(len(weight)) * 1e-4, atol=1e-7, rtol=1e-4)
+    assert not heads[0].bias.any()
+    with torch.no_grad():
+        td = agent.handle_inference_mode(
+            TensorDict({}, [4]), [head(torch.randn(4, 16)) for head in heads], torch.zeros(4)
+        )
+    assert td["full_log_probs"].shape == (4, EXAMPLE_INTERFACE.num_actions)
+    assert agent.create_action_heads(EXAMPLE_INTERFACE)[0].in_features == 528
+
+
+def test_actions_are_counted_through_with_the_compensating_formula():
+    agent = Agent()
+    agent.initialize_to_environment(
+        {"hp": 0}, ["noop", "move", "attack", "swap"], action_max_params=[0, 3, 8, 0]
+    )
+    pairs = torch.tensor([[0, 0], [1, 0], [1, 3], [2, 0], [2, 8], [3, 0]])
+    index = agent._convert_action_to_logit_index(pairs)
+    assert index.tolist() == [0, 1, 4, 5, 13, 14]
+    assert torch.equal(agent._convert_logit_index_to_action(index), pairs)
+    everything = torch.arange(15)
+    assert torch.equal(
+        agent._convert_action_to_logit_index(agent._convert_logit_index_to_action(everything)), everything
+    )
+
+
+def test_before_that_every_flat_action_is_a_type_without_arguments():
+    agent = Agent(EXAMPLE_INTERFACE)
+    pairs = agent._convert_logit_index_to_action(torch.tensor([0, 5]))
+    assert pairs.tolist() == [[0, 0], [5, 0]]
+    assert agent._convert_action_to_logit_index(pairs).tolist() == [0, 5]
