@@ -152,7 +152,7 @@ def read_foreign(path: Path, *, allow_pickle: bool = False, sha256: str | None =
 def _read(path: Path, *, allow_pickle: bool, sha256: str | None) -> ForeignCheckpoint:
     data = read_file(path)
     digest = hashlib.sha256(data).hexdigest()
-    _require_digest(digest, sha256, path)
+    require_digest(digest, sha256, shown(path))
     kind = kind_of(data, path)
     if kind is FileKind.BARE_PICKLE:
         raise _bare_pickle(data, path)
@@ -167,7 +167,18 @@ def _read(path: Path, *, allow_pickle: bool, sha256: str | None) -> ForeignCheck
     )
 
 
-def _require_digest(actual: str, expected: str | None, path: Path) -> None:
+def require_digest(actual: str, expected: str | None, name: str) -> None:
+    """Refuse what has another digest than the user asked for.
+
+    Args:
+        actual: sha256 of what is there, 64 lower-case hexadecimal digits.
+        expected: the user's, in any case, with or without `sha256:` before it; None does not look.
+        name: what the message calls it.
+
+    Raises:
+        UsageError: `expected` is no digest.
+        CheckpointError: it is another one.
+    """
     if expected is None:
         return
     match = _SHA256.fullmatch(expected)
@@ -175,7 +186,7 @@ def _require_digest(actual: str, expected: str | None, path: Path) -> None:
         raise UsageError(f"{shown(expected, 80)!r} is not a sha256", "give its 64 hexadecimal digits")
     if match["digest"].lower() != actual:
         raise CheckpointError(
-            f"{shown(path)} is not the file that was asked for: its sha256 is {actual}", COPY_AGAIN
+            f"{name} is not the file that was asked for: its sha256 is {actual}", COPY_AGAIN
         )
 
 

@@ -6,6 +6,7 @@ an environment, so that reading it needs neither torch nor the simulator.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import ConfigDict, Field
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.section import Section
+from metta_cli.extensions import POLICIES, list_plugins
 
 FORMAT_VERSION = 1
 """Raised whenever an older reader would misunderstand the files of a checkpoint."""
@@ -30,6 +32,20 @@ class Architecture(Section):
     """Registered name of the policy, such as `fast`."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Arguments that it was built with."""
+    distribution: str | None = None
+    """Installed distribution that registered the name; None where that was not noted."""
+    version: str | None = None
+    """Version of that distribution."""
+
+    @classmethod
+    def installed(cls, name: str, args: Mapping[str, Any]) -> Architecture:
+        """Return the architecture with where its name comes from on this machine."""
+        for plugin in list_plugins(POLICIES):
+            if plugin.name == name:
+                return cls(
+                    name=name, args=dict(args), distribution=plugin.distribution, version=plugin.version
+                )
+        return cls(name=name, args=dict(args))
 
 
 class FileDigest(Section):

@@ -88,6 +88,13 @@ class MettaConfig(Section):
     wandb: WandbConfig = WandbConfig()
     """Tracking with Weights & Biases."""
 
+    @field_validator("pytorch")
+    @classmethod
+    def _trust_is_no_setting(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if {"allow_pickle", "allow-pickle", "sha256"} & value.keys():
+            raise ValueError("trust cannot be configured; --allow-pickle and --sha256 are options only")
+        return value
+
     @field_validator("device")
     @classmethod
     def _device_is_known(cls, value: str) -> str:

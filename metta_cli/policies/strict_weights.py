@@ -28,6 +28,7 @@ CAUSES = (
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load every tensor of a file into the tensor of the same name and shape.
 
+    A prefix that all its names have, such as `policy.`, may be missing in the file: the reader takes it off.
     Weights that the module ties together, as PufferLib's `lstm` and `cell`, may be in the file once or more
     than once, but then with one content.
 
@@ -40,6 +41,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """
     expected: dict[str, Tensor] = module.state_dict()
     twins = _twins(expected)
+    tensors = _under_one_module(tensors, expected)
     complete = dict(tensors)
     for name in expected:
         present = [twin for twin in twins[name] if twin in tensors]
@@ -52,6 +54,18 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             "change the keys of the last column under `pytorch`, or name another `_target_`",
         )
     module.load_state_dict(complete, strict=True)
+
+
+def _under_one_module(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors, with the prefix that every expected name has if that is what they lack."""
+    parts = [name.split(".") for name in expected]
+    depth = 0
+    while all(len(part) > depth + 1 and part[: depth + 1] == parts[0][: depth + 1] for part in parts):
+        depth += 1
+        prefix = ".".join(parts[0][:depth]) + "."
+        if any(prefix + name in expected for name in tensors):
+            return {prefix + name: tensor for name, tensor in tensors.items()}
+    return dict(tensors)
 
 
 def _twins(expected: Mapping[str, Tensor]) -> dict[str, list[str]]:

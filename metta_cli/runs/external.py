@@ -149,7 +149,7 @@ def to_checkpoint(
         run=name[:128],
         epoch=0,
         agent_steps=0,
-        architecture=Architecture(name=EXTERNAL, args=arguments),
+        architecture=Architecture.installed(EXTERNAL, arguments),
         passport=interface,
         environment=environment,
         versions=versions(),

@@ -11,15 +11,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from metta_cli.artifacts.checkpoints import Checkpoint
-from metta_cli.artifacts.foreign import ForeignCheckpoint, read_foreign, require_sha256
+from metta_cli.artifacts.checkpoints import WEIGHTS, Checkpoint, CheckpointManifest
+from metta_cli.artifacts.foreign import ForeignCheckpoint, read_foreign, require_digest, require_sha256
 from metta_cli.artifacts.loaders import DEFAULT_DATA_DIR, load_checkpoint
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.simulation import SimulationSuiteConfig
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
-from metta_cli.errors import CheckpointError, IncompatibleError, NotFoundError
+from metta_cli.errors import (
+    CheckpointError,
+    IncompatibleError,
+    NotFoundError,
+    PluginError,
+    UnknownNameError,
+)
 from metta_cli.evaluation.episodes import environment_of
+from metta_cli.extensions import SELECTION_VARIABLE
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.runs.external import ForeignPolicy, without_adapters
@@ -67,15 +74,14 @@ class CheckpointPolicy:
         device: where the policy acts.
 
     Raises:
-        PluginError: if its architecture cannot be loaded.
+        PluginError: see `create_policy_of`.
         CheckpointError: if the architecture no longer fits the weights.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         self.manifest, self.device = checkpoint.manifest, device
         self.passport: EnvironmentInterface | None = self.manifest.passport
-        architecture = self.manifest.architecture
-        self.policy = create_policy(architecture.name, self.manifest.passport, architecture.args)
+        self.policy = create_policy_of(self.manifest)
         load_weights(self.policy, checkpoint.weights, self.manifest.name)
         self.policy.to(device)
 
@@ -91,7 +97,7 @@ class CheckpointPolicy:
             "checkpoint": self.manifest.name,
             "agent_steps": self.manifest.agent_steps,
             "trained_on": self.manifest.environment.name,
-            "architecture": self.manifest.architecture.model_dump(),
+            "architecture": self.manifest.architecture.model_dump(exclude_none=True),
             "sha256": {name: digest.sha256 for name, digest in self.manifest.files.items()},
         }
 
@@ -116,7 +122,7 @@ class Trust:
 
     Attributes:
         allow_pickle: it may hold a pickled module, which runs code of whoever wrote it.
-        sha256: digest that it must have; None does not look.
+        sha256: digest that the file must have, of a checkpoint of ours its weights; None does not look.
     """
 
     allow_pickle: bool = False
@@ -170,6 +176,8 @@ def read_weights(uri: str, data_dir: Path, trust: Trust) -> Checkpoint | Foreign
     require_sha256(uri, **asdict(trust))
     found = load_checkpoint(uri, data_dir=data_dir)
     if isinstance(found, Checkpoint):
+        digest = found.manifest.files[WEIGHTS].sha256  # verified when it was read
+        require_digest(digest, trust.sha256, f"{WEIGHTS} of checkpoint {found.manifest.name}")
         return found
     return read_foreign(found.path, **asdict(trust))
 
@@ -202,6 +210,27 @@ def suite_fits(policy: LoadedPolicy, suite: SimulationSuiteConfig) -> dict[str, 
         except CheckpointError as error:
             fits[name] = Fit(obstacle=error)
     return fits
+
+
+def create_policy_of(manifest: CheckpointManifest) -> nn.Module:
+    """Build the policy that the weights of a checkpoint belong to.
+
+    Raises:
+        PluginError: if the plugin that it came from is not installed, or broken; names the distribution.
+    """
+    architecture = manifest.architecture
+    try:
+        return create_policy(architecture.name, manifest.passport, architecture.args)
+    except UnknownNameError as error:
+        origin, cure = "", f"install the plugin that has it; {error.cure}"
+        if architecture.distribution is not None:
+            origin = f" of {architecture.distribution} {architecture.version}"
+            cure = f"pip install {architecture.distribution}=={architecture.version}"
+        if SELECTION_VARIABLE in str(error.cure):
+            cure = str(error.cure)
+        raise PluginError(
+            f"checkpoint {manifest.name} is policy '{architecture.name}'{origin}, which is not there", cure
+        ) from error
 
 
 def load_weights(policy: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:

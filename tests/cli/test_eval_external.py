@@ -104,11 +104,13 @@ def test_a_file_that_holds_no_weights_is_told_in_two_lines(metta, write, message
         ("--policy-path weights.pt --suite lasertag", 2, "unknown suite", "'laser_tag'"),
         ("--policy-path weights.pt --device cuda", 2, "cuda", "cpu"),
         ("--policy-path weights.pt --pytorch-config nothing.yaml", 5, "no file nothing.yaml", ""),
+        ("--policy-path weights.pt --pytorch-config trusting.yaml", 2, "trust cannot be configured", ""),
         (f"--policy-path weights.pt --sha256 {'0' * 64}", 3, "is not the file that was asked for", ""),
     ],
 )
 def test_a_mistake_is_told_in_two_lines_and_writes_nothing(metta, words, code, message, hint):
     torch.save({"w": torch.zeros(3)}, "weights.pt")
+    Path("trusting.yaml").write_text("allow_pickle: true\n")
     outcome = metta("eval-external", *words.split(), *SHORT)
     first, *rest = outcome.err.splitlines()
     assert outcome.code == code, outcome.err

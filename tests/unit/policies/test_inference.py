@@ -239,3 +239,30 @@ def test_pufferlibs_generic_policy_over_dense_grids_is_recognised():
     assert isinstance(policy, Compat2025)
     assert VerbHeads(policy.known.action_names).sizes == (7, 9)
     assert torch.isfinite(act(policy, random_observations(EXAMPLE_INTERFACE, 3))["full_log_probs"]).any()
+
+
+class UnderOneName(torch.nn.Module):
+    """A user's class with everything under `policy.`, a prefix that the reader of files takes off."""
+
+    def __init__(self, env):
+        super().__init__()
+        self.policy = torch.nn.ModuleDict(
+            {
+                "actor": torch.nn.Linear(3, len(env.action_names)),
+                "value": torch.nn.Linear(3, 1),
+            }
+        )
+
+    def forward(self, observations, state=None):
+        features = observations.float().mean(1)
+        return self.policy["actor"](features), self.policy["value"](features)
+
+
+@pytest.mark.parametrize("prefix", ["", "policy."])
+def test_a_class_that_keeps_everything_under_one_name_gets_its_weights(prefix):
+    theirs = UnderOneName(EXAMPLE_INTERFACE)
+    tensors = {prefix + name.removeprefix("policy."): part for name, part in theirs.state_dict().items()}
+    agent = build_foreign({"_target_": f"{__name__}.UnderOneName"}, tensors, EXAMPLE_INTERFACE)
+    observations = random_observations(EXAMPLE_INTERFACE, 5)
+    expected = theirs(observations)[0].log_softmax(-1)
+    torch.testing.assert_close(act(agent, observations)["full_log_probs"], expected)
