@@ -46,7 +46,7 @@ def measure(environment_name: str) -> list[dict[str, object]]:
         config.env, num_environments=num_environments, num_workers=num_workers, stagger_episodes=True
     ) as environment:
         policy = create_policy("fast", environment.interface, {})
-        optimizer = create_optimizer(config.trainer.optimizer, policy)
+        optimizer = create_optimizer(config.trainer, policy)
         trainer = Trainer(
             config.trainer,
             environment=environment,

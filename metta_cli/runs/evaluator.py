@@ -69,10 +69,10 @@ class Evaluator:
     ) -> SuiteResult:
         return evaluate_policy(
             trainer.policy,
-            trainer.collector.environment.interface,
+            trainer.environment.interface,
             self.suite.model_copy(update={"simulations": simulations}),
             seed=self.config.seed,
-            device=trainer.collector.device,
+            device=trainer.device,
             name=f"{self.directory.run}:v{trainer.state.epoch}",
             num_workers=self.num_workers,
             baselines=baselines,

@@ -208,7 +208,7 @@ def _create_trainer(
         config.trainer,
         environment=environment,
         policy=policy,
-        optimizer=create_optimizer(config.trainer.optimizer, policy),
+        optimizer=create_optimizer(config.trainer, policy),
         device=device,
         should_stop=lambda: stop.requested is not None,
         callbacks=create_monitors(config.trainer, policy, directory),

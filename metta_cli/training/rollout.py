@@ -1,25 +1,34 @@
-"""Acting: fill one `Experience` from the vectorized environment."""
+"""Acting: fill one `Experience` from the vectorized environment, step by step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
-from torch import Tensor, nn
+from torch import Tensor
 
+from metta_cli.errors import ConfigError
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
 
 if TYPE_CHECKING:
     from metta_cli.environments.vector import FinishedEpisode
 
+Timer = Callable[[str], AbstractContextManager[Any]]
+"""Measures a stretch of code: `with timer("environment"): ...`; a `Stopwatch` is one."""
+
+Statistics = MutableMapping[str, list[float]]
+"""Name -> one number per finished episode."""
+
 
 class RolloutStopped(Exception):  # noqa: N818  # a stop on request is no error
-    """`should_stop` became true in the middle of a rollout; nothing of it counts."""
+    """Acting was stopped in the middle of a rollout; nothing of it counts."""
 
 
 @dataclass
@@ -38,132 +47,167 @@ class RolloutStatistics:
     environment_seconds: float = 0.0
     forward_seconds: float = 0.0
 
+    @contextmanager
+    def timer(self, phase: str) -> Iterator[None]:
+        """Measure the `environment` or the `forward` phase."""
+        started = time.perf_counter()
+        yield
+        name = f"{phase}_seconds"
+        setattr(self, name, getattr(self, name) + time.perf_counter() - started)
 
-class RolloutCollector:
-    """Steps the environment with the policy and remembers where it stopped.
+
+@torch.no_grad()
+def perform_rollout_step(
+    agent: Any,
+    env: TrainingEnvironment,
+    experience: Experience,
+    device: torch.device | str,
+    timer: Timer | None = None,
+) -> tuple[int, list[FinishedEpisode]]:
+    """Let every agent take one step and write it into the experience.
+
+    After the last step of an epoch the policy is asked once more, for the values of the observations to
+    come; `experience.ready_for_training` is then true until `reset_for_rollout`.
 
     Args:
-        environment: the vectorized environment; it is reset here.
-        policy: the policy that acts; its recurrent state is kept here, per agent, over epochs.
-        device: where the policy lies.
-        gamma: discount, for the bootstrap of truncated episodes.
-        bootstrap_truncations: add `gamma * value` of the last observation to the reward of an episode
-            that was cut by time (Pardo et al. 2018, section 2.2).
-        should_stop: asked before every step.
+        agent: the policy that acts; `experience` keeps its recurrent state.
+        env: the environment, reset once before the first step of all.
+        experience: made for its agents.
+        device: where the policy and the experience lie.
+        timer: measures the phases `forward` and `environment`.
+
+    Returns:
+        How many agents acted, and the episodes that ended.
+
+    Raises:
+        ConfigError: if the experience was made for another number of agents or another recurrent state.
+        ValueError: if the experience is full.
     """
+    if experience.ready_for_training:
+        raise ValueError("the experience is full: call reset_for_rollout() before the next step")
+    timer = timer or (lambda phase: nullcontext())
+    if experience.chunk == experience.step == 0:
+        _check_fit(agent, env, experience)
+    with timer("forward"):
+        actions = _act(agent, env, experience, device)
+    with timer("environment"):
+        _, rewards, terminals, truncations, episodes = env.step(actions.cpu().numpy())
+    experience.current_rewards = torch.from_numpy(rewards.copy()).to(device)
+    experience.current_terminals = torch.from_numpy(terminals.copy()).to(device)
+    experience.current_truncations = torch.from_numpy(truncations.copy()).to(device)
+    with timer("forward"):
+        _bootstrap(agent, env, experience, device)
+        if experience.advance():
+            rows = experience.rows(experience.num_chunks - 1)
+            experience.write_arrivals(rows, -1, _values_now(agent, env, experience, device))
+    return experience.num_agents, episodes
 
-    def __init__(
-        self,
-        environment: TrainingEnvironment,
-        policy: nn.Module,
-        *,
-        device: torch.device,
-        gamma: float,
-        bootstrap_truncations: bool,
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self.environment = environment
-        self.policy = cast(Any, policy)
-        self.device = device
-        self.gamma = gamma
-        self.bootstrap_truncations = bootstrap_truncations
-        self.should_stop = should_stop
-        num_agents = environment.num_agents
-        self.state: dict[str, Tensor] = self.policy.initial_state(num_agents, device)
-        self.rewards = torch.zeros(num_agents, device=device)
-        self.terminals = torch.ones(num_agents, dtype=torch.bool, device=device)
-        self.truncations = torch.zeros(num_agents, dtype=torch.bool, device=device)
-        environment.reset()
 
-    def collect(self, experience: Experience) -> RolloutStatistics:
-        """Overwrite `experience` with the next steps of all agents.
+def _act(agent: Any, env: TrainingEnvironment, experience: Experience, device: torch.device | str) -> Tensor:
+    """Choose the actions `[N]` and write what led to them."""
+    chunk, step = experience.chunk, experience.step
+    rows = experience.rows(chunk)
+    if step == 0:
+        for name, part in experience.current_state.items():
+            experience.state[name][:, rows] = part
+    used = env.max_used_tokens()
+    experience.used_tokens = max(experience.used_tokens, used)
+    observations = torch.from_numpy(env.observations)
+    experience.observations[rows, step] = observations
+    outputs = _forward(
+        agent, observations[:, :used], experience.current_dones, experience.current_state, device
+    )
+    experience.write_arrivals(rows, step, outputs["values"])
+    if step == 0 and chunk > 0:
+        experience.write_arrivals(experience.rows(chunk - 1), -1, outputs["values"])
+    experience.actions[rows, step] = outputs["actions"]
+    experience.behavior_log_probs[rows, step] = outputs["act_log_prob"]
+    actions: Tensor = outputs["actions"]
+    return actions
 
-        Args:
-            experience: made for the agents of this environment.
 
-        Raises:
-            RolloutStopped: if `should_stop` says so.
-        """
-        statistics = RolloutStatistics()
-        experience.used_tokens = 1
-        steps = experience.bptt_horizon
-        with torch.no_grad():
-            for chunk in range(experience.num_chunks):
-                rows = experience.rows(chunk)
-                for name, part in self.state.items():
-                    experience.state[name][:, rows] = part
-                for step in range(steps):
-                    if self.should_stop():
-                        raise RolloutStopped
-                    outputs = self._act(experience, rows, step, statistics)
-                    if step == 0 and chunk > 0:
-                        self._close_chunk(experience, chunk - 1, outputs["values"])
-                    self._step(outputs["actions"], statistics)
-            last_values = self._values_now(statistics)
-            self._close_chunk(experience, experience.num_chunks - 1, last_values)
-        statistics.agent_steps = experience.num_segments * steps
-        return statistics
+def _forward(
+    agent: Any, observations: Tensor, dones: Tensor, state: dict[str, Tensor], device: torch.device | str
+) -> TensorDict:
+    inputs = TensorDict({"env_obs": observations.to(device), "dones": dones}, batch_size=[len(dones)])
+    outputs: TensorDict = agent(inputs, state)
+    return outputs
 
-    def _act(
-        self, experience: Experience, rows: slice, step: int, statistics: RolloutStatistics
-    ) -> TensorDict:
-        started = time.perf_counter()
-        used = self.environment.max_used_tokens()
-        experience.used_tokens = max(experience.used_tokens, used)
-        observations = torch.from_numpy(self.environment.observations)
-        experience.observations[rows, step] = observations
-        experience.rewards[rows, step] = self.rewards
-        experience.terminals[rows, step] = self.terminals
-        experience.truncations[rows, step] = self.truncations
-        outputs = self._forward(observations[:, :used], self.terminals | self.truncations, self.state)
-        experience.actions[rows, step] = outputs["actions"]
-        experience.behavior_log_probs[rows, step] = outputs["act_log_prob"]
-        experience.values[rows, step] = outputs["values"]
-        statistics.forward_seconds += time.perf_counter() - started
-        return outputs
 
-    def _forward(self, observations: Tensor, dones: Tensor, state: dict[str, Tensor]) -> TensorDict:
-        inputs = TensorDict(
-            {"env_obs": observations.to(self.device), "dones": dones}, batch_size=[len(dones)]
+def _bootstrap(
+    agent: Any, env: TrainingEnvironment, experience: Experience, device: torch.device | str
+) -> None:
+    """Add the discounted value of the last observation of episodes that were cut by time.
+
+    Source: Pardo et al. 2018, section 2.2, https://arxiv.org/abs/1712.00378.
+    """
+    discount = experience.truncation_discount
+    if not discount or not bool(experience.current_truncations.any()):
+        return
+    cut = experience.current_truncations.nonzero().squeeze(1)
+    final = torch.from_numpy(env.final_observations)[cut.cpu()]
+    state = {name: part[:, cut] for name, part in experience.current_state.items()}
+    dones = torch.zeros(len(cut), dtype=torch.bool, device=device)
+    experience.current_rewards[cut] += discount * _forward(agent, final, dones, state, device)["values"]
+
+
+def _values_now(
+    agent: Any, env: TrainingEnvironment, experience: Experience, device: torch.device | str
+) -> Tensor:
+    """Return the values `[N]` of the observations to come, without moving the recurrent state."""
+    observations = torch.from_numpy(env.observations)[:, : env.max_used_tokens()]
+    state = {name: part.clone() for name, part in experience.current_state.items()}
+    values: Tensor = _forward(agent, observations, experience.current_dones, state, device)["values"]
+    return values
+
+
+def _check_fit(agent: Any, env: TrainingEnvironment, experience: Experience) -> None:
+    if env.num_agents != experience.num_agents:
+        raise ConfigError(
+            f"the experience is made for {experience.num_agents} agents and not for the {env.num_agents} of "
+            "the environment",
+            f"pass total_agents={env.num_agents} to Experience",
         )
-        outputs: TensorDict = self.policy(inputs, state)
-        return outputs
+    needed = state_shapes_of(agent)
+    if needed != experience.state_shapes:
+        raise ConfigError(
+            f"the policy's recurrent state is {needed}, the experience is made for {experience.state_shapes}",
+            f"pass state_shapes={needed} to Experience, or hidden_size and num_lstm_layers that fit",
+        )
 
-    def _step(self, actions: Tensor, statistics: RolloutStatistics) -> None:
-        started = time.perf_counter()
-        _, rewards, terminals, truncations, episodes = self.environment.step(actions.cpu().numpy())
-        statistics.environment_seconds += time.perf_counter() - started
-        statistics.episodes.extend(episodes)
-        self.rewards = torch.from_numpy(rewards.copy()).to(self.device)
-        self.terminals = torch.from_numpy(terminals.copy()).to(self.device)
-        self.truncations = torch.from_numpy(truncations.copy()).to(self.device)
-        if self.bootstrap_truncations and bool(self.truncations.any()):
-            self._bootstrap(self.truncations.nonzero().squeeze(1), statistics)
 
-    def _bootstrap(self, agents: Tensor, statistics: RolloutStatistics) -> None:
-        """Add the discounted value of the last observation of episodes that were cut by time."""
-        started = time.perf_counter()
-        final = torch.from_numpy(self.environment.final_observations)[agents.cpu()]
-        state = {name: part[:, agents] for name, part in self.state.items()}
-        dones = torch.zeros(len(agents), dtype=torch.bool, device=self.device)
-        self.rewards[agents] += self.gamma * self._forward(final, dones, state)["values"]
-        statistics.forward_seconds += time.perf_counter() - started
+def state_shapes_of(agent: Any) -> dict[str, tuple[int, int]]:
+    """Return name -> `(L, H)` of the recurrent state of a policy."""
+    return {name: (part.shape[0], part.shape[2]) for name, part in agent.initial_state(1, "cpu").items()}
 
-    def _values_now(self, statistics: RolloutStatistics) -> Tensor:
-        """Return the values `[N]` of the observations to come, without moving the recurrent state."""
-        started = time.perf_counter()
-        observations = torch.from_numpy(self.environment.observations)
-        observations = observations[:, : self.environment.max_used_tokens()]
-        state = {name: part.clone() for name, part in self.state.items()}
-        outputs = self._forward(observations, self.terminals | self.truncations, state)
-        statistics.forward_seconds += time.perf_counter() - started
-        values: Tensor = outputs["values"]
-        return values
 
-    def _close_chunk(self, experience: Experience, chunk: int, values: Tensor) -> None:
-        """Write the column after the last step: what arrived with the next observation, and its value."""
-        rows = experience.rows(chunk)
-        experience.values[rows, -1] = values
-        experience.rewards[rows, -1] = self.rewards
-        experience.terminals[rows, -1] = self.terminals
-        experience.truncations[rows, -1] = self.truncations
+def accumulate_rollout_stats(infos: Iterable[FinishedEpisode], stats: Statistics) -> None:
+    """Append the figures of finished episodes to lists that the caller keeps; cut episodes do not count.
+
+    Every list has one entry per episode: return per agent, length in steps, and the simulator's statistics
+    per agent, where an agent without one has 0.
+
+    Args:
+        infos: as `perform_rollout_step` returns them.
+        stats: name -> figures so far; names that are new are added. `{}` to begin with.
+    """
+    for episode in infos:
+        if episode.is_cut:
+            continue
+        count = len(stats.setdefault("episode/return_mean", []))
+        figures = {
+            "episode/return_mean": float(episode.agent_returns.mean()),
+            "episode/length_mean": float(episode.num_steps),
+        }
+        for statistics in episode.agent_stats:
+            for name, value in statistics.items():
+                key = f"env_agent/{name}"
+                figures[key] = figures.get(key, 0.0) + value / len(episode.agent_stats)
+        for name in stats.keys() | figures.keys():
+            past = stats.setdefault(name, [0.0] * count)
+            past.append(figures.get(name, 0.0))
+
+
+def mean_statistics(stats: Statistics) -> dict[str, float]:
+    """Return the mean over episodes of every list of `accumulate_rollout_stats`."""
+    return {name: float(np.mean(figures)) for name, figures in stats.items() if figures}

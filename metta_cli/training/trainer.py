@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,16 @@ from metta_cli.config.trainer import TrainerConfig
 from metta_cli.training.callbacks import Callback
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
-from metta_cli.training.optimizers import learning_rate_at, set_learning_rate
-from metta_cli.training.rollout import RolloutCollector, RolloutStatistics
-from metta_cli.training.update import update
-
-if TYPE_CHECKING:
-    from metta_cli.environments.vector import FinishedEpisode
+from metta_cli.training.optimizers import Optimizer, learning_rate_at
+from metta_cli.training.rollout import (
+    RolloutStatistics,
+    RolloutStopped,
+    accumulate_rollout_stats,
+    mean_statistics,
+    perform_rollout_step,
+    state_shapes_of,
+)
+from metta_cli.training.update import Kickstarter, update
 
 Metrics = dict[str, float]
 RECENT_EPISODES = 200
@@ -67,6 +71,7 @@ class Trainer:
         should_stop: asked before every environment step; once it is true, `collect` raises
             `RolloutStopped`.
         callbacks: name -> what lives beside the run; told in this order, saved under these names.
+        kickstarter: adds losses to a teacher.
     """
 
     def __init__(
@@ -75,36 +80,35 @@ class Trainer:
         *,
         environment: TrainingEnvironment,
         policy: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         device: torch.device,
         should_stop: Callable[[], bool] = lambda: False,
         callbacks: Mapping[str, Callback] | None = None,
+        kickstarter: Kickstarter | None = None,
     ) -> None:
         self.config = config
         self.callbacks = dict(callbacks or {})
+        self.environment = environment
+        self.device = device
         self.policy: Any = policy
         self.optimizer = optimizer
+        self.should_stop = should_stop
+        self.kickstarter = kickstarter
         self.state = TrainerState()
         self.learning_rate = config.optimizer.learning_rate
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
-        self.collector = RolloutCollector(
-            environment,
-            policy,
-            device=device,
-            gamma=config.ppo.gamma,
-            bootstrap_truncations=config.bootstrap_truncations,
-            should_stop=should_stop,
-        )
         self.experience = Experience(
-            num_agents=environment.num_agents,
+            total_agents=environment.num_agents,
             batch_size=config.batch_size,
             bptt_horizon=config.bptt_horizon,
-            num_tokens=environment.interface.num_tokens,
-            state_shapes={
-                name: (part.shape[0], part.shape[2]) for name, part in self.collector.state.items()
-            },
+            minibatch_size=config.minibatch_size,
+            obs_space=(environment.interface.num_tokens, 3),
+            atn_space=len(environment.interface.action_names),
             device=device,
+            state_shapes=state_shapes_of(policy),
+            truncation_discount=config.ppo.gamma if config.bootstrap_truncations else 0.0,
         )
+        environment.reset()
 
     def collect(self) -> tuple[Experience, Metrics]:
         """Act for one rollout and count its agent steps; return the experience and what was measured."""
@@ -112,7 +116,7 @@ class Trainer:
         for callback in self.callbacks.values():
             callback.on_epoch_start(self)
         self.learning_rate = learning_rate_at(self.config, self.state.agent_steps)
-        rollout = self.collector.collect(self.experience)
+        rollout = self._act()
         self.state.agent_steps += rollout.agent_steps
         self.state.episodes += len(rollout.episodes)
         metrics = self._rollout_metrics(rollout)
@@ -132,8 +136,17 @@ class Trainer:
             priorities.prio_alpha,
             priorities.prio_beta0,
         )
-        set_learning_rate(self.optimizer, self.learning_rate)
-        metrics = update(self.policy, self.optimizer, experience, self.config, beta)
+        self.optimizer.set_learning_rate(self.learning_rate)
+        metrics = update(
+            self.policy,
+            self.optimizer,
+            experience,
+            self.config,
+            beta=beta,
+            device=self.device,
+            kickstarter=self.kickstarter,
+            agent_step=self.state.agent_steps,
+        )
         self.state.epoch += 1
         metrics["learning_rate"] = self.learning_rate
         return metrics | {"time/update_seconds": time.perf_counter() - started}
@@ -162,6 +175,24 @@ class Trainer:
                 after_epoch(self, metrics)
         return self.state
 
+    def _act(self) -> RolloutStatistics:
+        """Fill the experience.
+
+        Raises:
+            RolloutStopped: if `should_stop` says so.
+        """
+        rollout = RolloutStatistics()
+        self.experience.reset_for_rollout()
+        while not self.experience.ready_for_training:
+            if self.should_stop():
+                raise RolloutStopped
+            agent_steps, episodes = perform_rollout_step(
+                self.policy, self.environment, self.experience, self.device, rollout.timer
+            )
+            rollout.agent_steps += agent_steps
+            rollout.episodes.extend(episodes)
+        return rollout
+
     def _rollout_metrics(self, rollout: RolloutStatistics) -> Metrics:
         metrics: Metrics = {
             "time/environment_seconds": rollout.environment_seconds,
@@ -169,9 +200,10 @@ class Trainer:
             "episode/count": float(self.state.episodes),
             "experience/reward_mean": float(self.experience.rewards[:, 1:].mean()),
         }
-        whole = [episode for episode in rollout.episodes if not episode.is_cut]
-        metrics |= episode_metrics(whole)
-        self.recent_returns.extend(float(episode.agent_returns.mean()) for episode in whole)
+        stats: dict[str, list[float]] = {}
+        accumulate_rollout_stats(rollout.episodes, stats)
+        metrics |= mean_statistics(stats)
+        self.recent_returns.extend(stats.get("episode/return_mean", []))
         if self.recent_returns:
             metrics["episode/recent_return_mean"] = float(np.mean(self.recent_returns))
         return metrics
@@ -202,21 +234,3 @@ class Trainer:
         torch.set_rng_state(data["torch_rng"])
         if len(data["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(data["cuda_rng"])
-
-
-def episode_metrics(episodes: list[FinishedEpisode]) -> Metrics:
-    """Return means over whole episodes: return per agent, length, and the simulator's statistics."""
-    if not episodes:
-        return {}
-    metrics: Metrics = {
-        "episode/return_mean": float(np.mean([episode.agent_returns.mean() for episode in episodes])),
-        "episode/length_mean": float(np.mean([episode.num_steps for episode in episodes])),
-    }
-    sums: dict[str, float] = {}
-    agents = 0
-    for episode in episodes:
-        agents += len(episode.agent_stats)
-        for statistics in episode.agent_stats:
-            for name, value in statistics.items():
-                sums[name] = sums.get(name, 0.0) + value
-    return metrics | {f"env_agent/{name}": total / agents for name, total in sums.items()}

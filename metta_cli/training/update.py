@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import torch
 from tensordict import TensorDict
@@ -19,36 +19,35 @@ from metta_cli.algorithms.losses import (
     total_loss,
     value_loss,
 )
-from metta_cli.algorithms.priorities import (
-    importance_weights,
-    permute_segments,
-    sample_segments,
-    segment_priorities,
-)
-from metta_cli.config.trainer import PPOConfig, TrainerConfig
-from metta_cli.errors import MettaError
+from metta_cli.config.trainer import TrainerConfig
 from metta_cli.training.experience import Experience, Minibatch
+from metta_cli.training.optimizers import Optimizer
 
 
 @dataclass
 class Losses:
-    """Sums over minibatches of what an update measures; `means` divides them.
+    """What the gradient steps of an update measured, one dict of scalars per step.
 
     Kept as tensors, so that a GPU is not stopped for every number.
     """
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    num_minibatches: int = 0
+    steps: list[dict[str, Tensor]] = field(default_factory=list)
 
     def add(self, measured: dict[str, Tensor]) -> None:
-        """Add the scalars of one minibatch."""
-        self.num_minibatches += 1
-        for name, value in measured.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+        """Add the scalars of one step."""
+        self.steps.append(measured)
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return the sum over steps of every scalar."""
+        total: dict[str, Tensor] = {}
+        for measured in self.steps:
+            for name, value in measured.items():
+                total[name] = total[name] + value if name in total else value
+        return total
 
     def means(self) -> dict[str, float]:
-        """Return the mean over minibatches under the logged names, `losses/...`."""
-        return {f"losses/{name}": float(total) / self.num_minibatches for name, total in self.sums.items()}
+        """Return the mean over steps under the logged names, `losses/...`."""
+        return {f"losses/{name}": float(total) / len(self.steps) for name, total in self.sums().items()}
 
 
 def advantages_of(
@@ -79,62 +78,67 @@ def advantages_of(
     )[:, :-1]
 
 
-def sample_minibatches(
-    config: TrainerConfig, experience: Experience, advantages: Tensor, beta: float
-) -> Iterator[Minibatch]:
-    """Yield the minibatches of one pass over the experience.
+class Kickstarter(Protocol):
+    """Adds losses to one or several teachers."""
 
-    `sequential` uses every segment once, in random order. `prioritized` draws each minibatch afresh,
-    without replacement inside it, in proportion to the priorities (Schaul et al. 2016, section 3.3).
+    def loss(
+        self, experience: Experience, minibatch: Minibatch, outputs: TensorDict, agent_steps: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to add, and scalars to log as `losses/NAME`.
 
-    Args:
-        config: sizes and sampling.
-        experience: a filled experience.
-        advantages: `[S, T]` with ratio 1.
-        beta: exponent of the importance weights.
-    """
-    returns = advantages + experience.values[:, :-1]
-    segments = experience.num_segments
-    size = config.minibatch_size // config.bptt_horizon
-    if config.sampling == "sequential":
-        ones = returns.new_ones(size, 1)
-        for index in permute_segments(segments, size):
-            yield experience.minibatch(index.to(returns.device), returns, ones)
-        return
-    priorities = segment_priorities(advantages, config.prioritized_experience_replay.prio_alpha)
-    for _ in range(segments // size):
-        index = sample_segments(priorities, size)
-        yield experience.minibatch(index, returns, importance_weights(priorities, index, beta))
+        Args:
+            experience: the minibatch is of it; its `num_rollouts` tells one rollout from the next.
+            minibatch: what the policy saw and did.
+            outputs: what it now makes of it, with gradients.
+            agent_steps: of the run so far.
+        """
+        ...
 
 
-def minibatch_loss(
-    policy: nn.Module, minibatch: Minibatch, config: TrainerConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the PPO loss of a minibatch and what was measured on the way (without gradients).
+def process_minibatch_update(
+    policy: nn.Module,
+    experience: Experience,
+    minibatch: Minibatch,
+    advantages: Tensor,
+    trainer_cfg: TrainerConfig,
+    kickstarter: Kickstarter | None,
+    agent_step: int,
+    losses: Losses,
+    device: torch.device | str,
+) -> Tensor:
+    """Return the loss of a minibatch; what was measured on the way is added to `losses`.
 
     Args:
-        policy: a policy that follows the contract.
+        policy: a policy that follows the contract, on `device`.
+        experience: the minibatch is of it.
         minibatch: whole segments with their recurrent state.
-        config: coefficients.
-    """
-    ppo = config.ppo
-    inputs = TensorDict(
-        {"env_obs": minibatch.observations, "dones": minibatch.dones[:, :-1]},
-        batch_size=minibatch.actions.shape,
-    )
-    outputs = policy(inputs, minibatch.state, minibatch.actions)
-    log_probs, new_values = outputs["act_log_prob"], outputs["value"]
-    ratio = log_importance_ratio(log_probs.detach(), minibatch.behavior_log_probs).exp()
-    advantages = advantages_of(config, minibatch.values, minibatch.rewards, minibatch.dones, ratio)
-    if ppo.norm_adv:
-        advantages = normalize_advantages(advantages)
+        advantages: `[S, T]` or `[S, T + 1]` of the whole experience with ratio 1: with the values of the
+            policy that acted they are the targets of the value function.
+        trainer_cfg: coefficients.
+        kickstarter: adds losses to a teacher; None has none.
+        agent_step: agent steps of the run so far.
+        losses: takes the scalars of this minibatch, without gradients.
+        device: where to compute.
 
+    Returns:
+        Scalar with gradient.
+    """
+    ppo = trainer_cfg.ppo
+    targets = advantages[minibatch.index, : experience.bptt_horizon].to(device)
+    minibatch = minibatch.to(device)
+    old_values = minibatch.values[:, :-1]
+    returns = targets + old_values
+    outputs = judge(policy, minibatch)
+    log_probs, new_values, entropy = outputs["act_log_prob"], outputs["value"], outputs["entropy"]
+    ratio = log_importance_ratio(log_probs.detach(), minibatch.behavior_log_probs).exp()
+    fresh = advantages_of(trainer_cfg, minibatch.values, minibatch.rewards, minibatch.dones, ratio)
+    if ppo.norm_adv:
+        fresh = normalize_advantages(fresh)
     policy_term = clipped_policy_loss(
-        log_probs, minibatch.behavior_log_probs, advantages, ppo.clip_coef, minibatch.weights
+        log_probs, minibatch.behavior_log_probs, fresh, ppo.clip_coef, minibatch.weights
     )
     value_clip = ppo.vf_clip_coef if ppo.clip_vloss else None
-    value_term = value_loss(new_values, minibatch.values[:, :-1], minibatch.returns, value_clip)
-    entropy = outputs["entropy"]
+    value_term = value_loss(new_values, old_values, returns, value_clip)
     loss = total_loss(policy_term, value_term, entropy, vf_coef=ppo.vf_coef, ent_coef=ppo.ent_coef)
     measured = {
         "policy_loss": policy_term.detach(),
@@ -145,38 +149,34 @@ def minibatch_loss(
         "importance": ratio.mean(),
         "current_logprobs": log_probs.detach().mean(),
     }
-    return loss, measured
+    if kickstarter is not None:
+        teaching, scalars = kickstarter.loss(experience, minibatch, outputs, agent_step)
+        loss = loss + teaching
+        measured |= scalars
+    losses.add(measured)
+    return loss
 
 
-def take_gradient_step(
-    policy: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, ppo: PPOConfig
-) -> Tensor:
-    """Step down the gradient of `loss`, clipped to `max_grad_norm`; return its norm before clipping.
-
-    Raises:
-        MettaError: if the gradient is not finite; the weights are then unchanged.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    norm = nn.utils.clip_grad_norm_(policy.parameters(), ppo.max_grad_norm)
-    if not bool(torch.isfinite(norm)):
-        raise MettaError(
-            "the gradient is not finite: the run has diverged",
-            "lower trainer.optimizer.learning_rate, or resume from an earlier checkpoint",
-        )
-    optimizer.step()
-    clip_weights: Any = getattr(policy, "clip_weights", None)
-    if clip_weights is not None:
-        clip_weights()
-    return norm
+def judge(policy: nn.Module, minibatch: Minibatch) -> TensorDict:
+    """Return what the policy makes of the actions of a minibatch, with gradients."""
+    inputs = TensorDict(
+        {"env_obs": minibatch.observations, "dones": minibatch.dones[:, :-1]},
+        batch_size=minibatch.actions.shape,
+    )
+    outputs: TensorDict = policy(inputs, minibatch.state, minibatch.actions)
+    return outputs
 
 
 def update(
     policy: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     experience: Experience,
     config: TrainerConfig,
+    *,
     beta: float,
+    device: torch.device | str,
+    kickstarter: Kickstarter | None = None,
+    agent_step: int = 0,
 ) -> dict[str, float]:
     """Take all gradient steps of one epoch.
 
@@ -189,6 +189,9 @@ def update(
         experience: a filled experience.
         config: everything about the update.
         beta: exponent of the importance weights of prioritized sampling.
+        device: where the policy lies.
+        kickstarter: adds losses to a teacher.
+        agent_step: agent steps of the run so far.
 
     Returns:
         Means over minibatches, `losses/...`.
@@ -198,13 +201,37 @@ def update(
     target_kl = config.ppo.target_kl
     losses = Losses()
     for _ in range(config.update_epochs):
-        for minibatch in sample_minibatches(config, experience, advantages, beta):
-            loss, measured = minibatch_loss(policy, minibatch, config)
-            if target_kl is not None and losses.num_minibatches and measured["approx_kl"] > target_kl:
+        for minibatch in minibatches_of(config, experience, advantages, beta):
+            loss = process_minibatch_update(
+                policy, experience, minibatch, advantages, config, kickstarter, agent_step, losses, device
+            )
+            measured = losses.steps[-1]
+            if target_kl is not None and len(losses.steps) > 1 and measured["approx_kl"] > target_kl:
+                losses.steps.pop()
                 return _summary(losses, experience, advantages)
-            measured["grad_norm"] = take_gradient_step(policy, optimizer, loss, config.ppo).detach()
-            losses.add(measured)
+            norm = optimizer.step(loss)
+            assert norm is not None
+            measured["grad_norm"] = norm
     return _summary(losses, experience, advantages)
+
+
+def minibatches_of(
+    config: TrainerConfig, experience: Experience, advantages: Tensor, beta: float
+) -> Iterator[Minibatch]:
+    """Yield the minibatches of one pass, drawn as the configuration says.
+
+    Args:
+        config: how segments are drawn.
+        experience: a filled experience.
+        advantages: `[S, T]` with ratio 1.
+        beta: exponent of the importance weights.
+    """
+    return experience.iter_minibatches(
+        advantages,
+        sampling=config.sampling,
+        prio_alpha=config.prioritized_experience_replay.prio_alpha,
+        beta=beta,
+    )
 
 
 def _summary(losses: Losses, experience: Experience, advantages: Tensor) -> dict[str, float]:
@@ -212,5 +239,5 @@ def _summary(losses: Losses, experience: Experience, advantages: Tensor) -> dict
     variance = explained_variance(values, advantages + values)
     return losses.means() | {
         "losses/explained_variance": float(variance),
-        "losses/num_minibatches": float(losses.num_minibatches),
+        "losses/num_minibatches": float(len(losses.steps)),
     }

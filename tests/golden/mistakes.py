@@ -13,6 +13,7 @@ DISTRIBUTIONS, DIAGNOSTICS = "algorithms/distributions.py", "algorithms/diagnost
 PRIORITIES, SHAPES = "algorithms/priorities.py", "algorithms/shapes.py"
 UPDATE, ROLLOUT = "training/update.py", "training/rollout.py"
 EXPERIENCE, LSTM = "training/experience.py", "policies/lstm.py"
+OPTIMIZERS = "training/optimizers.py"
 MATCHMAKING, RATINGS = "algorithms/matchmaking.py", "algorithms/ratings.py"
 
 # File with mistakes -> the tests that have to notice them, separated by blanks. (Not the recorded numbers:
@@ -25,8 +26,10 @@ WITNESSES = {
     PRIORITIES: "tests/golden/test_priorities.py",
     SHAPES: "tests/golden/test_shapes.py",
     UPDATE: "tests/golden/test_update.py",
-    EXPERIENCE: "tests/unit/training/test_experience.py",
-    ROLLOUT: "tests/integration/test_training.py tests/integration/test_recurrent_state.py",
+    OPTIMIZERS: "tests/golden/test_update.py",
+    EXPERIENCE: "tests/unit/training/test_experience.py tests/golden/test_update.py",
+    ROLLOUT: "tests/unit/training/test_rollout.py tests/integration/test_training.py "
+    "tests/integration/test_recurrent_state.py",
     LSTM: "tests/contract/test_policies.py",
     MATCHMAKING: "tests/golden/test_matchmaking.py",
     RATINGS: "tests/golden/test_ratings.py",
@@ -219,8 +222,8 @@ MISTAKES = {
         ("values always clipped", "ppo.vf_clip_coef if ppo.clip_vloss else None", "ppo.vf_clip_coef"),
         (
             "values of the next step",
-            "minibatch.values[:, :-1], minibatch.returns",
-            "minibatch.values[:, 1:], minibatch.returns",
+            "old_values = minibatch.values[:, :-1]",
+            "old_values = minibatch.values[:, 1:]",
         ),
         (
             "coefficients exchanged",
@@ -229,39 +232,52 @@ MISTAKES = {
         ),
         (
             "targets without values",
-            "returns = advantages + experience.values[:, :-1]",
-            "returns = advantages",
+            "returns = targets + old_values",
+            "returns = targets",
         ),
         (
-            "weights of other segments",
-            "importance_weights(priorities, index, beta)",
-            "importance_weights(priorities, index.flip(0), beta)",
+            "targets of other segments",
+            "advantages[minibatch.index, :",
+            "advantages[: len(minibatch.index), :",
         ),
-        ("sampling ignored", 'if config.sampling == "sequential":', "if False:"),
-        ("gradients pile up", "    optimizer.zero_grad(set_to_none=True)\n", ""),
-        (
-            "gradient not clipped",
-            "clip_grad_norm_(policy.parameters(), ppo.max_grad_norm)",
-            "clip_grad_norm_(policy.parameters(), 1e9)",
-        ),
-        ("gradient that is not finite", "if not bool(torch.isfinite(norm)):", "if False:"),
-        ("step not taken", "    optimizer.step()\n", ""),
-        ("weights not clipped", "        clip_weights()\n", "        pass\n"),
         ("target_kl ignored", 'measured["approx_kl"] > target_kl', "False"),
         (
             "step beyond target_kl",
-            "return _summary(losses, experience, advantages)\n            measured",
-            "target_kl = -1.0\n            measured",
+            "return _summary(losses, experience, advantages)\n            norm",
+            "target_kl = -1.0\n            norm",
         ),
         ("one pass instead of all", "range(config.update_epochs)", "range(1)"),
-        ("sums instead of means", "float(total) / self.num_minibatches", "float(total)"),
+        ("sums instead of means", "float(total) / len(self.steps)", "float(total)"),
         (
             "variance explained by the targets",
             "explained_variance(values, advantages + values)",
             "explained_variance(values, advantages)",
         ),
     ],
+    OPTIMIZERS: [
+        (
+            "gradients pile up",
+            "        if self._num_accumulated == 0:\n            self.zero_grad()\n",
+            "",
+        ),
+        (
+            "gradient not clipped",
+            "clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)",
+            "clip_grad_norm_(self.policy.parameters(), 1e9)",
+        ),
+        ("gradient that is not finite", "if not bool(torch.isfinite(norm)):", "if False:"),
+        ("step not taken", "            optimizer.step()\n", "            pass\n"),
+        ("weights not clipped", "            clip_weights()\n", "            pass\n"),
+        ("parts summed instead of averaged", "loss / accumulate_steps if", "loss if"),
+        ("a step with every part", "if self._num_accumulated < accumulate_steps:", "if False:"),
+    ],
     EXPERIENCE: [
+        (
+            "weights of other segments",
+            "importance_weights(priorities, index, beta)",
+            "importance_weights(priorities, index.flip(0), beta)",
+        ),
+        ("sampling ignored", 'if sampling == "sequential":', "if False:"),
         ("truncation is no done", "return self.terminals | self.truncations", "return self.terminals"),
         (
             "truncation lost in minibatches",
@@ -273,32 +289,33 @@ MISTAKES = {
     ],
     ROLLOUT: [
         (
-            "reward one step early",
-            "experience.rewards[rows, step] = self.rewards",
-            "experience.rewards[rows, step - 1] = self.rewards",
+            "reward of the last action lost",
+            "experience.write_arrivals(rows, -1, _values_now",
+            "(rows, _values_now",
         ),
-        ("reward of the last action lost", "experience.rewards[rows, -1] = self.rewards", "pass"),
-        ("value after the last action lost", "experience.values[rows, -1] = values", "pass"),
-        ("end of the last action lost", "experience.truncations[rows, -1] = self.truncations", "pass"),
+        (
+            "what came with the next segment lost",
+            "experience.write_arrivals(experience.rows(chunk - 1), -1",
+            "(experience.rows(chunk - 1), -1",
+        ),
+        (
+            "reward one step early",
+            "experience.write_arrivals(rows, step, outputs",
+            "experience.write_arrivals(rows, step - 1, outputs",
+        ),
         ("state at segment start lost", "experience.state[name][:, rows] = part", "pass"),
         (
             "state kept over a truncation",
-            "self._forward(observations[:, :used], self.terminals | self.truncations,",
-            "self._forward(observations[:, :used], self.terminals,",
+            "observations[:, :used], experience.current_dones, experience",
+            "observations[:, :used], experience.current_terminals, experience",
         ),
-        (
-            "looking ahead moves the state",
-            "state = {name: part.clone() for name, part in self.state.items()}",
-            "state = self.state",
-        ),
-        ("truncation not bootstrapped", "self.gamma * self._forward(final", "0.0 * self._forward(final"),
-        ("bootstrap not discounted", "self.gamma * self._forward(final", "self._forward(final"),
-        (
-            "bootstrap from the next episode",
-            "self.environment.final_observations",
-            "self.environment.observations",
-        ),
-        ("bootstrap without memory", "part[:, agents] for name", "0 * part[:, agents] for name"),
+        ("looking ahead moves the state", "part.clone() for name", "part for name"),
+        ("truncation not bootstrapped", "+= discount * _forward", "+= 0.0 * _forward"),
+        ("bootstrap not discounted", "+= discount * _forward", "+= _forward"),
+        ("bootstrap from the next episode", "env.final_observations", "env.observations"),
+        ("bootstrap without memory", "part[:, cut] for name", "0 * part[:, cut] for name"),
+        ("cut episodes counted", "        if episode.is_cut:\n", "        if False:\n"),
+        ("agents without a statistic ignored", "value / len(episode.agent_stats)", "value"),
     ],
     LSTM: [
         ("no reset in training", "(hidden * mask, cell * mask)", "(hidden, cell)"),

@@ -13,7 +13,8 @@ from torch import nn
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.errors import MettaError
 from metta_cli.training.experience import Experience
-from metta_cli.training.update import minibatch_loss, sample_minibatches, take_gradient_step, update
+from metta_cli.training.optimizers import Optimizer
+from metta_cli.training.update import Losses, minibatches_of, process_minibatch_update, update
 
 SEGMENTS, HORIZON, STATES, ACTIONS = 8, 6, 16, 3
 # No two settings share a value, so that none can stand in for another.
@@ -66,11 +67,12 @@ def config_of(ppo=(), **changes):
 def filled_experience(seed=0):
     """Return an experience of a policy that is not quite `Table`, with dones and every token in use."""
     experience = Experience(
-        num_agents=SEGMENTS,
+        total_agents=SEGMENTS,
         batch_size=SEGMENTS * HORIZON,
         bptt_horizon=HORIZON,
-        num_tokens=1,
-        state_shapes={},
+        minibatch_size=4 * HORIZON,
+        obs_space=(1, 3),
+        atn_space=ACTIONS,
         device="cpu",
     )
     generator = torch.Generator().manual_seed(seed)
@@ -94,6 +96,30 @@ def filled_experience(seed=0):
     return experience
 
 
+def sgd(policy, lr, max_grad_norm=0.5):
+    """Return an optimizer whose steps are as long as its gradients."""
+    optimizer = Optimizer("adam", policy, max_grad_norm=max_grad_norm)
+    optimizer.optimizers = [torch.optim.SGD(policy.parameters(), lr=lr)]
+    return optimizer
+
+
+def updated(policy, optimizer, experience, config):
+    return update(policy, optimizer, experience, config, beta=1.0, device="cpu")
+
+
+def loss_of(policy, experience, minibatch, advantages, config, kickstarter=None, agent_step=0):
+    """Return the loss of a minibatch and what was measured."""
+    losses = Losses()
+    loss = process_minibatch_update(
+        policy, experience, minibatch, advantages, config, kickstarter, agent_step, losses, "cpu"
+    )
+    return loss, losses.steps[-1]
+
+
+def some_advantages():
+    return torch.randn(SEGMENTS, HORIZON, generator=torch.Generator().manual_seed(1))
+
+
 def advantages_by_loops(values, rewards, dones, ratio, config):
     """Return the advantages of every step; the segments have one column more than steps."""
     options = {
@@ -106,7 +132,7 @@ def advantages_by_loops(values, rewards, dones, ratio, config):
     return [vtrace.vtrace_error(*row, **options) for row in rows]
 
 
-def expected_measures(policy, minibatch, config):
+def expected_measures(policy, minibatch, returns, config):
     """Return the loss of a minibatch and its parts from the references, for one weight per segment."""
     seen = minibatch.observations[:, :, 0, 0].tolist()
     logits, values = policy.logits.tolist(), policy.value.tolist()
@@ -128,7 +154,7 @@ def expected_measures(policy, minibatch, config):
     value_error = ppo.value_loss(
         [values[state] for state in flat_seen],
         minibatch.values[:, :-1].flatten().tolist(),
-        minibatch.returns.flatten().tolist(),
+        returns.flatten().tolist(),
         config.ppo.vf_clip_coef if config.ppo.clip_vloss else None,
     )
     entropies = [categorical.entropy(logits[state], [True] * ACTIONS) for state in flat_seen]
@@ -147,10 +173,11 @@ def expected_measures(policy, minibatch, config):
 @pytest.mark.parametrize("changes", [{}, {"norm_adv": False}, {"clip_vloss": False}], ids=str)
 def test_loss_of_a_minibatch_and_all_that_is_measured_are_those_of_the_references(changes):
     config, policy, experience = config_of(ppo=changes), Table(), filled_experience()
-    returns = torch.randn(SEGMENTS, HORIZON, generator=torch.Generator().manual_seed(1))
-    minibatch = experience.minibatch(torch.tensor([5, 0, 3]), returns, torch.tensor([[0.2], [1.0], [0.6]]))
-    loss, measured = minibatch_loss(policy, minibatch, config)
-    expected = expected_measures(policy, minibatch, config)
+    index = torch.tensor([5, 0, 3])
+    minibatch = experience.minibatch(index, torch.tensor([[0.2], [1.0], [0.6]]))
+    loss, measured = loss_of(policy, experience, minibatch, some_advantages(), config)
+    returns = some_advantages()[index] + experience.values[index, :-1]
+    expected = expected_measures(policy, minibatch, returns, config)
     assert_close(loss.detach(), expected.pop("loss"))
     assert measured.keys() == expected.keys()
     for name, value in expected.items():
@@ -160,9 +187,10 @@ def test_loss_of_a_minibatch_and_all_that_is_measured_are_those_of_the_reference
 
 def test_gradient_of_the_loss_takes_advantages_and_targets_as_constants():
     config, policy, experience = config_of(), Table(), filled_experience()
-    returns = torch.randn(SEGMENTS, HORIZON, generator=torch.Generator().manual_seed(1))
-    minibatch = experience.minibatch(torch.arange(4), returns, torch.ones(4, 1))
-    minibatch_loss(policy, minibatch, config)[0].backward()
+    minibatch = experience.minibatch(torch.arange(4), torch.ones(4, 1))
+    returns = some_advantages()[:4] + experience.values[:4, :-1]
+    advantages = some_advantages().requires_grad_()
+    loss_of(policy, experience, minibatch, advantages, config)[0].backward()
 
     # The same with double precision, plain torch and advantages from the reference.
     logits, values = (part.detach().double().requires_grad_() for part in (policy.logits, policy.value))
@@ -177,15 +205,45 @@ def test_gradient_of_the_loss_takes_advantages_and_targets_as_constants():
     objective = torch.minimum(ratio * advantages, ratio.clamp(0.85, 1.15) * advantages).mean()
     old = minibatch.values[:, :-1]
     held = old + (values[seen] - old).clamp(-0.25, 0.25)
-    errors = torch.maximum((values[seen] - minibatch.returns) ** 2, (held - minibatch.returns) ** 2)
+    errors = torch.maximum((values[seen] - returns) ** 2, (held - returns) ** 2)
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
     (-objective + 0.6 * errors.mean() / 2 - 0.03 * entropy).backward()
     assert_close(policy.logits.grad, logits.grad.float())
     assert_close(policy.value.grad, values.grad.float())
 
 
+class Teacher:
+    """Adds a multiple of the mean value; keeps what it was shown."""
+
+    def loss(self, experience, minibatch, outputs, agent_steps):
+        self.shown = (experience, minibatch.index.tolist(), agent_steps)
+        extra = 10.0 * outputs["value"].mean()
+        return extra, {"ks_value_loss": extra.detach()}
+
+
+def test_loss_to_a_teacher_is_added_and_logged():
+    config, policy, experience, teacher = config_of(), Table(), filled_experience(), Teacher()
+    minibatch = experience.minibatch(torch.tensor([5, 0, 3, 1]), torch.ones(4, 1))
+    plain, _ = loss_of(policy, experience, minibatch, some_advantages(), config)
+    taught, measured = loss_of(policy, experience, minibatch, some_advantages(), config, teacher, 77)
+    assert_close((taught - plain).detach(), measured["ks_value_loss"])
+    assert teacher.shown == (experience, [5, 0, 3, 1], 77)
+    measured = update(
+        policy,
+        sgd(policy, 0.0),
+        experience,
+        config,
+        beta=1.0,
+        device="cpu",
+        kickstarter=teacher,
+        agent_step=9,
+    )
+    assert "losses/ks_value_loss" in measured
+    assert teacher.shown[2] == 9
+
+
 @pytest.mark.parametrize("sampling", ["sequential", "prioritized"])
-def test_minibatches_have_targets_of_advantage_plus_value_and_weights_of_their_sampling(sampling):
+def test_minibatches_have_the_weights_of_their_sampling(sampling):
     config, experience = config_of(sampling=sampling), filled_experience()
     ones = [[1.0] * HORIZON] * SEGMENTS
     advantages = torch.tensor(
@@ -194,14 +252,14 @@ def test_minibatches_have_targets_of_advantage_plus_value_and_weights_of_their_s
     probabilities = replay.draw_probabilities(advantages.tolist(), 0.7)
     row_of = {tuple(row): index for index, row in enumerate(experience.values.tolist())}
     torch.manual_seed(0)
-    minibatches = list(sample_minibatches(config, experience, advantages, beta=0.4))
+    minibatches = list(minibatches_of(config, experience, advantages, beta=0.4))
     assert len(minibatches) == 2
     drawn = [[row_of[tuple(row)] for row in minibatch.values.tolist()] for minibatch in minibatches]
     assert all(len(set(rows)) == 4 for rows in drawn)
     if sampling == "sequential":
         assert sorted(flat(drawn)) == list(range(SEGMENTS))
     for rows, minibatch in zip(drawn, minibatches, strict=True):
-        assert_close(minibatch.returns, advantages[rows] + experience.values[rows, :-1])
+        assert minibatch.index.tolist() == rows
         weights = replay.importance_weights(probabilities, rows, 0.4)
         expected = [weight / max(weights) if sampling == "prioritized" else 1.0 for weight in weights]
         assert_close(minibatch.weights.flatten(), expected)
@@ -209,29 +267,38 @@ def test_minibatches_have_targets_of_advantage_plus_value_and_weights_of_their_s
 
 def test_gradient_step_is_as_long_as_the_norm_allows():
     policy, before = Table(), Table()
-    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
+    optimizer = sgd(policy, lr=1.0)
     for gradient, length in ((3.0, 0.5), (0.2, 0.2)):
         policy.load_state_dict(before.state_dict())
         policy.value.grad = torch.full_like(policy.value, 99.0)  # left over from an earlier step
-        norm = take_gradient_step(policy, optimizer, gradient * policy.value[0], config_of().ppo)
+        norm = optimizer.step(gradient * policy.value[0])
         assert_close(norm, gradient)
         change = policy.value.detach() - before.value.detach()
         torch.testing.assert_close(change, -length * torch.eye(STATES)[0], rtol=1e-4, atol=1e-6)
 
 
+def test_parts_of_equal_size_make_the_step_of_the_whole():
+    policy = Table()
+    before = policy.value.detach().clone()
+    optimizer = sgd(policy, lr=1.0, max_grad_norm=100.0)
+    assert optimizer.step(3.0 * policy.value[0], accumulate_steps=3) is None
+    assert optimizer.step(6.0 * policy.value[1], epoch=5, accumulate_steps=3) is None
+    assert torch.equal(policy.value, before)
+    assert_close(optimizer.step(0.0 * policy.value[0], accumulate_steps=3), 5.0**0.5)
+    assert_close(before - policy.value.detach(), torch.tensor([1.0, 2.0] + [0.0] * (STATES - 2)))
+
+
 def test_weights_are_clipped_after_the_step():
     policy = Table()
     policy.clip_weights = lambda: policy.value.data.clamp_(-0.1, 0.1)
-    optimizer = torch.optim.SGD(policy.parameters(), lr=100.0)
-    take_gradient_step(policy, optimizer, policy.value.sum(), config_of().ppo)
+    sgd(policy, lr=100.0).step(policy.value.sum())
     assert policy.value.abs().max() <= 0.1
 
 
 def test_gradient_that_is_not_finite_stops_the_run_and_changes_nothing():
     policy, before = Table(), Table()
-    optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
     with pytest.raises(MettaError, match="diverged"):
-        take_gradient_step(policy, optimizer, policy.value.sum() * float("nan"), config_of().ppo)
+        sgd(policy, lr=1.0).step(policy.value.sum() * float("nan"))
     assert torch.equal(policy.value, before.value)
 
 
@@ -240,18 +307,18 @@ def test_passes_end_at_the_target_kl_and_take_no_step_beyond_it(target_kl, num_m
     config = config_of(ppo={"target_kl": target_kl}, update_epochs=3)
     policy, experience = Table(), filled_experience()
     steps = []
-    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
-    optimizer.register_step_post_hook(lambda *_: steps.append(1))
-    measured = update(policy, optimizer, experience, config, beta=1.0)
+    optimizer = sgd(policy, lr=0.1)
+    optimizer.optimizers[0].register_step_post_hook(lambda *_: steps.append(1))
+    measured = updated(policy, optimizer, experience, config)
     assert len(steps) == measured["losses/num_minibatches"] == num_minibatches
 
 
 def test_update_reports_means_over_its_minibatches_and_the_variance_that_the_values_explained():
     # Without a learning rate both minibatches see the same policy.
     config, policy, experience = config_of(), Table(), filled_experience()
-    measured = update(policy, torch.optim.SGD(policy.parameters(), lr=0.0), experience, config, beta=1.0)
-    everything = experience.minibatch(torch.arange(SEGMENTS), experience.rewards[:, 1:], torch.ones(8, 1))
-    expected = expected_measures(policy, everything, config)
+    measured = updated(policy, sgd(policy, lr=0.0), experience, config)
+    everything = experience.minibatch(torch.arange(SEGMENTS), torch.ones(8, 1))
+    expected = expected_measures(policy, everything, experience.values[:, :-1], config)
     for name in ("entropy", "approx_kl", "clipfrac", "importance", "current_logprobs"):
         assert measured[f"losses/{name}"] == pytest.approx(expected[name], rel=1e-4)
     ones = [[1.0] * HORIZON] * SEGMENTS
@@ -265,7 +332,7 @@ def test_update_reports_means_over_its_minibatches_and_the_variance_that_the_val
 def test_updates_learn_the_better_action_and_its_value():
     config = config_of(ppo={"gamma": 0.0, "gae_lambda": 0.0, "vf_clip_coef": 10.0}, update_epochs=2)
     policy, experience = Table(), filled_experience()
-    optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
+    optimizer = Optimizer("adam", policy, 0.1)
     generator = torch.Generator().manual_seed(0)
     for _ in range(40):
         seen = torch.randint(0, STATES, (SEGMENTS, HORIZON), generator=generator)
@@ -276,7 +343,7 @@ def test_updates_learn_the_better_action_and_its_value():
         experience.behavior_log_probs[:] = log_probs.gather(-1, actions[..., None])[..., 0]
         experience.values[:, :-1] = policy.value.detach()[seen]
         experience.rewards[:, 1:] = (actions == seen % ACTIONS).float()
-        update(policy, optimizer, experience, config, beta=1.0)
+        updated(policy, optimizer, experience, config)
     right = policy.logits.detach().softmax(-1)[torch.arange(STATES), torch.arange(STATES) % ACTIONS]
     assert right.mean() > 0.9
     assert (policy.value.detach() - 1).abs().mean() < 0.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
@@ -11,7 +12,7 @@ from metta_cli.config.catalogue import find_environment
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.policies.registry import create_policy
 from metta_cli.training.experience import Experience
-from metta_cli.training.rollout import RolloutCollector
+from metta_cli.training.rollout import perform_rollout_step
 
 HORIZON, NUM_CHUNKS = 8, 2
 
@@ -36,28 +37,25 @@ def test_state_at_the_start_of_a_segment_is_that_at_the_end_of_the_one_before() 
         find_environment("navigation/simple"), num_environments=4, seed=1, stagger_episodes=True
     ) as environment:
         policy = create_policy("fast", environment.interface, {})
-        collector = RolloutCollector(
-            environment,
-            policy,
-            device=torch.device("cpu"),
-            gamma=0.9,
-            bootstrap_truncations=True,  # looks at observations that the agents do not act on
-            should_stop=lambda: False,
+        environment.reset()
+        experience = Experience(
+            total_agents=environment.num_agents,
+            batch_size=environment.num_agents * HORIZON * NUM_CHUNKS,
+            bptt_horizon=HORIZON,
+            minibatch_size=HORIZON,
+            obs_space=environment.single_observation_space,
+            atn_space=environment.single_action_space,
+            hidden_size=128,
+            num_lstm_layers=2,
+            device="cpu",
+            truncation_discount=0.9,  # looks at observations that the agents do not act on
         )
         epochs = []
         for _ in range(3):
-            experience = Experience(
-                num_agents=environment.num_agents,
-                batch_size=environment.num_agents * HORIZON * NUM_CHUNKS,
-                bptt_horizon=HORIZON,
-                num_tokens=environment.interface.num_tokens,
-                state_shapes={
-                    name: (len(part), part.shape[2]) for name, part in policy.initial_state(1, "cpu").items()
-                },
-                device="cpu",
-            )
-            collector.collect(experience)
-            epochs.append(experience)
+            experience.reset_for_rollout()
+            while not experience.ready_for_training:
+                perform_rollout_step(policy, environment, experience, "cpu")
+            epochs.append(copy.deepcopy(experience))
     stretches = [(experience, chunk) for experience in epochs for chunk in range(NUM_CHUNKS)]
     assert any(bool(experience.truncations.any()) for experience in epochs)
     for (experience, chunk), (later, later_chunk) in pairwise(stretches):

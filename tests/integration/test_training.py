@@ -13,7 +13,6 @@ from metta_cli.policies.registry import create_policy
 from metta_cli.training.optimizers import create_optimizer
 from metta_cli.training.rollout import RolloutStopped
 from metta_cli.training.trainer import Trainer
-from metta_cli.training.update import sample_minibatches
 
 CPU = torch.device("cpu")
 
@@ -42,14 +41,13 @@ def trainer_of(environment, config=None, **changes):
     torch.manual_seed(7)
     config = config or config_of()
     policy = create_policy("fast", environment.interface, {})
-    optimizer = create_optimizer(config.optimizer, policy)
+    optimizer = create_optimizer(config, policy)
     return Trainer(config, environment=environment, policy=policy, optimizer=optimizer, device=CPU, **changes)
 
 
 def whole(experience):
-    advantages = torch.zeros_like(experience.behavior_log_probs)
     index = torch.arange(experience.num_segments)
-    return experience.minibatch(index, advantages, torch.ones(len(index), 1))
+    return experience.minibatch(index, torch.ones(len(index), 1))
 
 
 def test_first_pass_ratio_is_one_over_episode_ends(environment):
@@ -138,16 +136,9 @@ def test_early_stop_takes_no_step_on_the_minibatch_that_went_too_far(environment
 
 
 def test_sequential_sampling_uses_every_segment_once(environment):
-    config = config_of()
-    trainer = trainer_of(environment, config)
-    experience, _ = trainer.collect()
+    experience, _ = trainer_of(environment).collect()
     experience.actions[:] = torch.arange(experience.num_segments)[:, None]
-    advantages = torch.zeros_like(experience.behavior_log_probs)
-    seen = [
-        int(row)
-        for minibatch in sample_minibatches(config, experience, advantages, 1.0)
-        for row in minibatch.actions[:, 0]
-    ]
+    seen = [int(row) for minibatch in experience.iter_minibatches() for row in minibatch.actions[:, 0]]
     assert sorted(seen) == list(range(experience.num_segments))
 
 

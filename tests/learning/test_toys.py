@@ -51,7 +51,7 @@ def trained_return(delay, wrap=lambda policy: policy, config=CONFIG):
         config,
         environment=environment,
         policy=policy,
-        optimizer=create_optimizer(config.optimizer, policy),
+        optimizer=create_optimizer(config, policy),
         device=torch.device("cpu"),
     )
     trainer.train()

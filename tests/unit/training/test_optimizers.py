@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from metta_cli.config.trainer import TrainerConfig
-from metta_cli.training.optimizers import create_optimizer, learning_rate_at, set_learning_rate
+from metta_cli.training.optimizers import create_optimizer, learning_rate_at
 
 ANNEALED = {"enabled": True, "anneal_lr": True}
 
@@ -22,15 +22,16 @@ def test_without_annealing_it_stays(schedule):
 
 
 def test_it_is_set_for_every_group():
-    layers = [torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)]
-    optimizer = torch.optim.Adam([{"params": layer.parameters()} for layer in layers])
-    set_learning_rate(optimizer, 0.25)
+    optimizer = create_optimizer(config_of(), torch.nn.Linear(1, 1))
+    optimizer.optimizers[0].add_param_group({"params": torch.nn.Linear(1, 1).parameters()})
+    optimizer.set_learning_rate(0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
 
 
 def test_adam_is_built_with_every_setting():
-    config = TrainerConfig(
-        optimizer={"learning_rate": 0.1, "beta1": 0.5, "beta2": 0.6, "eps": 1e-3, "weight_decay": 0.2}
-    ).optimizer
-    (group,) = create_optimizer(config, torch.nn.Linear(2, 2)).param_groups
+    settings = {"learning_rate": 0.1, "beta1": 0.5, "beta2": 0.6, "eps": 1e-3, "weight_decay": 0.2}
+    config = TrainerConfig(optimizer=settings, ppo={"max_grad_norm": 0.7})
+    optimizer = create_optimizer(config, torch.nn.Linear(2, 2))
+    (group,) = optimizer.param_groups
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (0.1, (0.5, 0.6), 1e-3, 0.2)
+    assert optimizer.max_grad_norm == 0.7
