@@ -10,10 +10,12 @@ from functools import partial
 import numpy as np
 from mettagrid.config.mettagrid_config import MettaGridConfig
 
+from metta_cli.config.curriculum import Task
 from metta_cli.environments.scripted import ScriptedPlayer
 from metta_cli.environments.seeds import EpisodeSeeds
 from metta_cli.environments.simulator import CompiledGame, FinishedEpisode, Simulator
 from metta_cli.environments.slab import Slab, SlabLayout
+from metta_cli.environments.tasks import GameCache
 from metta_cli.errors import MettaError, SimulatorError
 
 TOKEN_CURE = "give the environment more num_tokens"
@@ -35,6 +37,7 @@ class BatchTask:
         map_pool_size: how many different maps there are; 0 for a new one in every episode.
         stagger_episodes: whether the first episode of every environment is cut at a random step.
         scripted_actions: whether the scripted baseline proposes actions.
+        tasks: what episodes are drawn from; none if all are of `config`.
     """
 
     name: str
@@ -47,6 +50,15 @@ class BatchTask:
     map_pool_size: int
     stagger_episodes: bool
     scripted_actions: bool
+    tasks: tuple[Task, ...] = ()
+
+    def name_of(self, index: int) -> str:
+        """Return what the environment of a task is called."""
+        return self.tasks[index].name if self.tasks else self.name
+
+    def builder_of(self, index: int) -> str:
+        """Return which builder made the environment of a task."""
+        return self.tasks[index].spec.builder if self.tasks else self.builder
 
 
 class SimulatorBatch:
@@ -60,8 +72,10 @@ class SimulatorBatch:
     def __init__(self, task: BatchTask, slab: Slab) -> None:
         self._task = task
         self._slab = slab
-        self._game = CompiledGame(task.config, keep_maps=task.map_pool_size > 0)
-        self._simulators = [Simulator(self._game, slab, slot) for slot in task.slots]
+        keep_maps = task.map_pool_size > 0
+        game = CompiledGame(task.config, keep_maps=keep_maps)
+        self._games = GameCache(task.tasks, num_tokens=task.layout.num_tokens, keep_maps=keep_maps)
+        self._simulators = [Simulator(game, slab, slot) for slot in task.slots]
         self._players: dict[int, ScriptedPlayer] = {}
         self._seeds = EpisodeSeeds(0, task.map_pool_size)
         self._cuts: dict[int, list[Simulator]] = {}
@@ -82,10 +96,10 @@ class SimulatorBatch:
         """
         self._seeds = EpisodeSeeds(seed, self._task.map_pool_size)
         self._num_steps = 0
-        self._cuts = self._draw_cuts()
         try:
             for simulator in self._simulators:
                 self._start(simulator, first_episode + simulator.slot)
+            self._cuts = self._draw_cuts()
             self._propose_actions()
         except MettaError:
             raise
@@ -127,19 +141,25 @@ class SimulatorBatch:
         self._active_slot[0] = slot
         self._slab.episodes[slot] = episode
         self._slab.episode_starts[slot] = self._num_steps
+        if self._task.tasks:
+            index = int(self._slab.next_tasks[slot])
+            simulator.game = self._games.game(index, episode, self._seeds)
+            self._slab.tasks[slot] = index
         simulator.start(episode, self._seeds)
         if self._task.scripted_actions:
             task = self._task
-            self._players[slot] = ScriptedPlayer(simulator.grid, task.action_names, task.builder)
+            builder = task.builder_of(int(self._slab.tasks[slot]))
+            self._players[slot] = ScriptedPlayer(simulator.grid, task.action_names, builder)
 
     def _draw_cuts(self) -> dict[int, list[Simulator]]:
         """Return step -> simulators whose first episode is cut there; empty if episodes never end."""
         cuts: dict[int, list[Simulator]] = defaultdict(list)
-        max_steps = self._game.max_steps
-        if self._task.stagger_episodes and max_steps > 0:
-            for simulator in self._simulators:
-                cuts[self._seeds.first_episode_steps(simulator.slot, max_steps)].append(simulator)
-        cuts.pop(max_steps, None)  # a whole episode
+        for simulator in self._simulators if self._task.stagger_episodes else ():
+            max_steps = simulator.game.max_steps
+            if max_steps > 0:
+                steps = self._seeds.first_episode_steps(simulator.slot, max_steps)
+                if steps < max_steps:  # otherwise it is a whole episode
+                    cuts[steps].append(simulator)
         return dict(cuts)
 
     def _cut_episodes(self) -> list[Simulator]:
@@ -172,7 +192,8 @@ class SimulatorBatch:
         """Return an error that says where and when the exception happened."""
         slot = int(self._active_slot[0])
         step = self._num_steps - int(self._slab.episode_starts[slot])
-        place = describe_place(self._task.name, slot, int(self._slab.episodes[slot]), self._seeds, step)
+        name = self._task.name_of(int(self._slab.tasks[slot]))
+        place = describe_place(name, slot, int(self._slab.episodes[slot]), self._seeds, step)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         cure = TOKEN_CURE if "token budget" in reason else SEED_CURE
         return SimulatorError(f"{place}: {reason}", cure)

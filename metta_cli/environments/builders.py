@@ -54,6 +54,18 @@ def build(spec: EnvironmentSpec) -> MettaGridConfig:
     return config
 
 
+def return_max(spec: EnvironmentSpec) -> float | None:
+    """Return the most that an agent of an environment can gain in an episode, averaged over its agents.
+
+    Args:
+        spec: an environment that can be built.
+
+    Returns:
+        None where the environment has no such limit, or none that is known.
+    """
+    return _game(spec, spec.name or spec.builder).return_max()
+
+
 def _game(spec: EnvironmentSpec, name: str) -> Game:
     """Return the arguments of the builder, checked."""
     builder = BUILDERS[spec.builder]

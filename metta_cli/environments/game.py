@@ -43,6 +43,10 @@ class Game(Section):
         """Return a new configuration of the game."""
         raise NotImplementedError
 
+    def return_max(self) -> float | None:
+        """Return the most that an episode can give, averaged over the agents; None if there is no limit."""
+        return None
+
     def assemble(self, map_builder: MapBuilderConfig, **game: Any) -> MettaGridConfig:
         """Return a configuration of this length and window, with the rest of the `game` as given.
 

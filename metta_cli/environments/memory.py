@@ -36,6 +36,10 @@ class OneApple(Navigation):
         maps = ChoiceAsciiMapBuilder.Config(map_options=[right, left], char_to_map_name=_CELL_NAMES)
         return self.navigate(maps, num_agents=1)
 
+    def return_max(self) -> float:
+        """Return what the apple is worth."""
+        return self.heart_reward
+
     def _rows(self) -> list[str]:
         """Draw the map: a hall in the north, and under it an arm, the corridor and another arm."""
         wall, hall, arms = "#" * 13, "#...........#", "#...#...#...#"

@@ -98,6 +98,10 @@ class MeanDistanceRoom(Navigation):
         rooms = self.rooms(room, size=self.size, count=self.num_agents)
         return self.navigate(rooms, num_agents=self.num_agents)
 
+    def return_max(self) -> float:
+        """Return the hearts of a room."""
+        return self.altars * self.heart_reward
+
 
 class Terrain(Navigation):
     """Every agent starts somewhere in its own terrain of obstacles, blocks and labyrinths.
@@ -121,6 +125,10 @@ class Terrain(Navigation):
         room = QuickTerrain.Config(style=self.style, agents=1, objects={"hub": self.altars})
         rooms = self.rooms(room, size=self.size, count=self.num_agents)
         return self.navigate(rooms, num_agents=self.num_agents, altar_map_name="hub")
+
+    def return_max(self) -> float:
+        """Return the hearts of a room."""
+        return self.altars * self.heart_reward
 
 
 class Grid(Navigation):
@@ -154,3 +162,7 @@ class Grid(Navigation):
         place = Random.Config(agents=self.num_agents, objects=objects, too_many_is_ok=False)
         maps = MapGen.Config(width=self.width, height=self.height, border_width=BORDER_CELLS, instance=place)
         return self.navigate(maps, num_agents=self.num_agents, restock_steps=self.restock_steps)
+
+    def return_max(self) -> float | None:
+        """Return every agent's share of the hearts; without a limit if they come again."""
+        return None if self.restock_steps else self.altars * self.heart_reward / self.num_agents

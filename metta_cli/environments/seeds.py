@@ -37,6 +37,10 @@ class EpisodeSeeds:
         """
         return self._draw("simulation", episode)
 
+    def fraction(self, parameter: str, episode: int) -> float:
+        """Return a number from `[0, 1)` that a parameter of an episode is drawn by."""
+        return self._draw(f"parameter {parameter}", episode) / (1 << SEED_BITS)
+
     def first_episode_steps(self, slot: int, max_steps: int) -> int:
         """Return after how many steps a staggered first episode is cut, uniform in `[1, max_steps]`."""
         return 1 + self._draw("stagger", slot) % max_steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ class FinishedEpisode:
         agent_stats: the same of each agent; a name that never occurred is absent.
         truncated: whether time ended it, rather than a rule.
         is_cut: whether `stagger_episodes` ended it early; its return compares with no whole episode.
+        task: index of its task; 0 where there is only one environment.
+        parameters: what was drawn for it: argument of the builder -> value.
+        return_max: return per agent that its task counts as all that can be gained; None if unknown.
     """
 
     environment: int
@@ -46,6 +49,9 @@ class FinishedEpisode:
     agent_stats: list[dict[str, float]]
     truncated: bool
     is_cut: bool = False
+    task: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    return_max: float | None = None
 
     def to_info(self) -> dict[str, Any]:
         """Return the episode as nested plain numbers, the form of `infos` in PufferLib.
@@ -72,11 +78,23 @@ class CompiledGame:
         config: a configuration that passed the guard. It is the caller's gift: MettaGrid's converter fills
             in its list of agents.
         keep_maps: whether map seeds come again, so that maps are worth keeping.
+        task: index of the task that it belongs to.
+        parameters: what was drawn for it.
+        return_max: return per agent that counts as all that can be gained; None if unknown.
     """
 
-    def __init__(self, config: MettaGridConfig, *, keep_maps: bool) -> None:
+    def __init__(
+        self,
+        config: MettaGridConfig,
+        *,
+        keep_maps: bool,
+        task: int = 0,
+        parameters: dict[str, Any] | None = None,
+        return_max: float | None = None,
+    ) -> None:
         game = config.game
         self.config = config
+        self.task, self.parameters, self.return_max = task, parameters or {}, return_max
         self.max_steps: int = game.max_steps
         self.cpp_config, agent_renames = convert_to_cpp_game_config(game)
         self.maps = MapSource(game.map_builder, game.num_agents, agent_renames, keep=keep_maps)
@@ -97,6 +115,7 @@ class Simulator:
         slot: which environment this is.
 
     Attributes:
+        game: what is played; another one counts from the next episode on.
         rows: agents of this environment in the slab.
         step: advances the environment by the actions in the slab.
         grid: MettaGrid's C++ object of the running episode.
@@ -108,7 +127,7 @@ class Simulator:
     def __init__(self, game: CompiledGame, slab: Slab, slot: int) -> None:
         self.slot = slot
         self.rows = slab.rows(slot)
-        self._game = game
+        self.game = game
         self._observations = slab.observations[self.rows]
         self._final_observations = slab.final_observations[self.rows]
         self._rewards = slab.rewards[self.rows]
@@ -123,8 +142,8 @@ class Simulator:
     def start(self, episode: int, seeds: EpisodeSeeds) -> None:
         """Begin an episode; its first observation is in the slab afterwards, rewards and flags are zero."""
         self._episode, self._seeds = episode, seeds
-        cells = self._game.maps.grid(seeds.map_seed(episode))
-        self.grid = MettaGrid(self._game.cpp_config, cells, seeds.simulation_seed(episode))
+        cells = self.game.maps.grid(seeds.map_seed(episode))
+        self.grid = MettaGrid(self.game.cpp_config, cells, seeds.simulation_seed(episode))
         self.grid.set_buffers(
             self._observations,
             self._terminals,
@@ -134,7 +153,7 @@ class Simulator:
             self._vibe_actions,
         )
         self.step = self.grid.step
-        for thing in self.grid.grid_objects(ignore_types=self._game.other_types).values():
+        for thing in self.grid.grid_objects(ignore_types=self.game.other_types).values():
             self._teams[thing["agent_id"]] = thing["group_id"]
 
     def finish(self, *, is_cut: bool) -> FinishedEpisode:
@@ -157,6 +176,9 @@ class Simulator:
             agent_stats=stats["agent"],
             truncated=bool(self._truncations.all()),
             is_cut=is_cut,
+            task=self.game.task,
+            parameters=self.game.parameters,
+            return_max=self.game.return_max,
         )
 
     def last_step(self) -> tuple[np.ndarray, ...]:

@@ -51,6 +51,8 @@ class SlabLayout:
             "scripted": (np.int32, (num_agents,)),
             "episodes": (np.int64, (num_environments,)),
             "episode_starts": (np.int64, (num_environments,)),
+            "tasks": (np.int32, (num_environments,)),
+            "next_tasks": (np.int32, (num_environments,)),
             "active_slots": (np.int64, (max(1, self.num_workers),)),
         }
 
@@ -82,6 +84,9 @@ class Slab:
         scripted: int32 `[N]`, flat action that the scripted baseline proposes now.
         episodes: int64 `[E]`, number of the running episode.
         episode_starts: int64 `[E]`, steps that the vectorized environment had taken when it began.
+        tasks: int32 `[E]`, task of the running episode.
+        next_tasks: int32 `[E]`, task of the episode after it: written between steps by the process that
+            owns the vectorized environment, read by whoever begins that episode.
         active_slots: int64 `[workers, at least 1]`, environment that each process last turned to.
     """
 
@@ -96,6 +101,8 @@ class Slab:
     scripted: np.ndarray
     episodes: np.ndarray
     episode_starts: np.ndarray
+    tasks: np.ndarray
+    next_tasks: np.ndarray
     active_slots: np.ndarray
 
     def __init__(self, layout: SlabLayout, memory: mmap.mmap | bytearray) -> None:

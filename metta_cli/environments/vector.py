@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import weakref
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from types import TracebackType
@@ -14,6 +15,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike
 
+from metta_cli.config.curriculum import Task
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.environments.actions import ActionCodec
 from metta_cli.environments.batch import BatchTask, InProcess, SimulatorBatch
@@ -21,6 +23,7 @@ from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.environments.simulator import FinishedEpisode
 from metta_cli.environments.slab import SharedMemory, Slab, SlabLayout
+from metta_cli.environments.tasks import TaskAssigner, TaskSet, TaskSource
 from metta_cli.environments.workers import WorkerPool
 from metta_cli.errors import ConfigError
 
@@ -68,7 +71,9 @@ class VectorEnvironment:
         first_episode: number of the first episode; `next_episode` of an earlier run continues its episodes
             instead of playing them again.
         map_pool_size: how many different maps there are, 0 for a new map in every episode; by default what
-            the environment's file says.
+            the environment's file says, and 0 with tasks.
+        tasks: what episodes are drawn from, instead of `spec` alone; `next_tasks` says which comes next.
+        task_source: writes `next_tasks` whenever an episode has begun, and is told of every one that ended.
 
     Attributes:
         spec: as given.
@@ -84,6 +89,8 @@ class VectorEnvironment:
         truncations: bool `[N]`, the last step ended the episode by time.
         teams: int32 `[N]`, team of each agent in its running episode.
         scripted: int32 `[N]`, flat actions that the scripted baseline proposes for the observations.
+        tasks: int32 `[E]`, task of each environment's running episode.
+        next_tasks: int32 `[E]`, task of the episode after it; to be written between steps.
         actions: int32 `[N]`, the last actions.
         masks: bool `[N]`, all true: every agent is always there.
         agent_ids: int64 `[N]`, 0 to N - 1.
@@ -92,7 +99,8 @@ class VectorEnvironment:
         single_action_space: of one agent.
 
     Raises:
-        ConfigError: if the numbers make no sense, or the environment is misconfigured.
+        ConfigError: if the numbers make no sense, an environment is misconfigured, or tasks show a policy
+            different things.
     """
 
     done = False
@@ -109,12 +117,16 @@ class VectorEnvironment:
         scripted_actions: bool = False,
         first_episode: int = 0,
         map_pool_size: int | None = None,
+        tasks: Sequence[Task] | None = None,
+        task_source: TaskSource | None = None,
     ) -> None:
-        pool_size = spec.map_pool_size if map_pool_size is None else map_pool_size
+        default_pool_size = spec.map_pool_size if tasks is None else 0
+        pool_size = default_pool_size if map_pool_size is None else map_pool_size
         _check_numbers(num_environments, num_workers, first_episode, pool_size)
-        config = build(spec)
+        task_set = None if tasks is None else TaskSet(tasks)
+        config = build(spec) if task_set is None else task_set.example()
         self.spec = spec
-        self.interface = interface_of(config)
+        self.interface = interface_of(config) if task_set is None else task_set.interface
         self.codec = ActionCodec(self.interface.action_names)
         self.num_environments = num_environments
         self.agents_per_environment = self.interface.agents_per_environment
@@ -122,13 +134,13 @@ class VectorEnvironment:
         self.num_workers = num_workers
         self._seed = seed
         self._first_episode = first_episode
-        self._is_started = self._is_waiting = self._is_closed = False
+        self._is_started = self._is_waiting = self._is_resetting = self._is_closed = False
         self.infos: list[dict[str, Any]] = []
 
         layout = SlabLayout(
             num_environments, self.agents_per_environment, self.interface.num_tokens, num_workers
         )
-        tasks = [
+        batches = [
             BatchTask(
                 name=spec.name or spec.builder,
                 builder=spec.builder,
@@ -140,22 +152,24 @@ class VectorEnvironment:
                 map_pool_size=pool_size,
                 stagger_episodes=stagger_episodes,
                 scripted_actions=scripted_actions,
+                tasks=() if task_set is None else task_set.tasks,
             )
             for worker, slots in enumerate(_runs(num_environments, max(1, num_workers)))
         ]
-        self._stepper = self._open(layout, tasks)
+        self._stepper = self._open(layout, batches)
+        self._assigner = TaskAssigner(task_source, self._slab.next_tasks)
         self._finalizer = weakref.finalize(self, self._stepper.close)
         self._set_buffers()
         self._set_spaces()
 
-    def _open(self, layout: SlabLayout, tasks: list[BatchTask]) -> Stepper:
+    def _open(self, layout: SlabLayout, batches: list[BatchTask]) -> Stepper:
         if not self.num_workers:
             self._slab = Slab(layout, mmap.mmap(-1, layout.num_bytes))
-            return InProcess(SimulatorBatch(tasks[0], self._slab))
+            return InProcess(SimulatorBatch(batches[0], self._slab))
         memory = SharedMemory(layout.num_bytes)
         self._slab = Slab(layout, memory.memory)
         try:
-            return WorkerPool(tasks, self._slab, memory)
+            return WorkerPool(batches, self._slab, memory)
         finally:
             memory.close()
 
@@ -164,6 +178,7 @@ class VectorEnvironment:
         self.observations, self.final_observations = slab.observations, slab.final_observations
         self.rewards, self.terminals, self.truncations = slab.rewards, slab.terminals, slab.truncations
         self.teams, self.scripted = slab.teams, slab.scripted
+        self.tasks, self.next_tasks = slab.tasks, slab.next_tasks
         self.actions = np.zeros(self.num_agents, np.int32)
         self.teacher_actions = self.scripted
         self.masks = np.ones(self.num_agents, bool)
@@ -255,7 +270,8 @@ class VectorEnvironment:
         if seed is not None:
             self._seed = seed
         first_episode = self._first_episode if seed is not None else self.next_episode
-        self._is_started = self._is_waiting = True
+        self._is_started = self._is_waiting = self._is_resetting = True
+        self._assigner.choose_all()
         self._stepper.start_reset(self._seed, first_episode)
 
     def send(self, actions: ArrayLike) -> None:
@@ -319,7 +335,10 @@ class VectorEnvironment:
         except Exception:
             self.close()
             raise
-        self._is_waiting = False
+        if self._is_resetting:
+            self._assigner.choose_all()
+        self._assigner.finish(finished)
+        self._is_waiting = self._is_resetting = False
         return finished
 
     def _check_ready(self, *, needs_start: bool) -> None:

@@ -246,7 +246,8 @@ class WorkerPool:
         slot = int(self._slab.active_slots[task.worker])
         slot = slot if slot in task.slots else task.slots.start
         step = self._num_steps - int(self._slab.episode_starts[slot])
-        return describe_place(task.name, slot, int(self._slab.episodes[slot]), self._seeds, step)
+        name = task.name_of(int(self._slab.tasks[slot]))
+        return describe_place(name, slot, int(self._slab.episodes[slot]), self._seeds, step)
 
 
 SIGNAL_CURES = {
