@@ -14,15 +14,14 @@ from metta_cli.policies.contract import RecurrentState
 from metta_cli.policies.lstm import LSTMWrapper
 from metta_cli.policies.mixin import PyTorchAgentMixin
 from metta_cli.policies.tokens import TokenChannels, TokenConv2d
+from metta_plugins.policies.bilinear import BilinearHeads, initialize_orthogonal
 
 FEATURES = 128
 CONV_CHANNELS = 64
-ACTION_EMBEDDING = 16
-MIN_ACTION_EMBEDDINGS = 100
 TOKENS_PER_KERNEL = 16
 
 
-class FastNetwork(nn.Module):
+class FastNetwork(BilinearHeads):
     """Encoder and heads of `Fast`.
 
     Args:
@@ -45,29 +44,16 @@ class FastNetwork(nn.Module):
         grid = (self.conv1.out_height - 2) * (self.conv1.out_width - 2) * CONV_CHANNELS
         self.fc1 = nn.Linear(grid, FEATURES)
         self.fc2 = nn.Linear(FEATURES, FEATURES)
-        self.critic_1 = nn.Linear(hidden_size, 1024)
-        self.value_head = nn.Linear(1024, 1)
-        self.actor_1 = nn.Linear(hidden_size, 512)
-        self.action_embeddings = nn.Embedding(
-            max(MIN_ACTION_EMBEDDINGS, interface.num_actions), ACTION_EMBEDDING
-        )
-        self.actor_weight = nn.Parameter(torch.empty(512, ACTION_EMBEDDING))
-        self.num_actions = interface.num_actions
+        self.add_heads(interface, hidden_size)
         self._initialize()
 
     def _initialize(self) -> None:
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif name != "actor_weight":
-                nn.init.orthogonal_(parameter, gain=1.0 if name == "value_head.weight" else 2**0.5)
+        initialize_orthogonal(
+            (name, parameter) for name, parameter in self.named_parameters() if name != "actor_weight"
+        )
         # The grid is almost empty: what counts is how many tokens a kernel meets, not how many it could.
         nn.init.normal_(self.conv1.weight, std=(2 / TOKENS_PER_KERNEL) ** 0.5)
-        with torch.no_grad():
-            embeddings = self.action_embeddings.weight
-            embeddings.mul_(0.1 / embeddings.abs().max())
-        bound = 512**-0.5
-        nn.init.uniform_(self.actor_weight, -bound, bound)
+        self.finish_heads()
 
     def encode_observations(self, observations: Tensor, state: RecurrentState | None = None) -> Tensor:
         """Return `[B, 128]` features of tokens uint8 `[..., K, 3]`; `B` counts all leading rows."""
@@ -83,12 +69,6 @@ class FastNetwork(nn.Module):
             return convolved.flatten(1)
         # The kernel covers the whole grid: one matrix product, 1.7 times as fast on a CPU.
         return F.linear(grid.flatten(1), self.conv2.weight.flatten(1), self.conv2.bias)
-
-    def decode_actions(self, hidden: Tensor, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits `[B, A]` and values `[B]` of recurrent features `[B, H]`."""
-        value = self.value_head(torch.tanh(self.critic_1(hidden))).squeeze(1)
-        query = torch.tanh(torch.relu(self.actor_1(hidden)) @ self.actor_weight)
-        return query @ self.action_embeddings.weight[: self.num_actions].T, value
 
 
 class Fast(PyTorchAgentMixin, LSTMWrapper):
