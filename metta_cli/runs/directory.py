@@ -78,6 +78,21 @@ class RunDirectory:
         return self.path / "learning_curve.png"
 
     @property
+    def league(self) -> Path:
+        """Directory of the snapshots that the learner meets."""
+        return self.path / "league"
+
+    @property
+    def league_report(self) -> Path:
+        """Opponents, payoffs and ratings after the last epoch, JSON."""
+        return self.path / "league.json"
+
+    @property
+    def league_evaluation(self) -> Path:
+        """Matches of `metta league evaluate`, JSON."""
+        return self.path / "league_evaluation.json"
+
+    @property
     def lock_file(self) -> Path:
         """The file whose lock the training process holds; it contains that process's id."""
         return self.path / ".lock"

@@ -76,6 +76,28 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "avg_category_score": MetricDefinition(
         "reward/agent", "plain mean of the category scores of an evaluation; see docs/evaluation.md"
     ),
+    "league/pool_size": MetricDefinition(
+        "opponents", "opponents that the learner may meet, without the live copy of itself"
+    ),
+    "league/win_rate": MetricDefinition(
+        "1", "plain mean over these of (wins + draws / 2) / matches, older matches decayed; 0.5 without any"
+    ),
+    "league/matches": MetricDefinition("matches", "whole episodes against these, since the start of the run"),
+    "league/rating": MetricDefinition(
+        "Elo points",
+        "Bradley-Terry rating of the learner since its newest snapshot; the first opponent has 0",
+    ),
+    "league/rating_low": MetricDefinition("Elo points", "lower end of its 95 % posterior interval"),
+    "league/rating_high": MetricDefinition("Elo points", "upper end of its 95 % posterior interval"),
+    "league/curriculum_stage": MetricDefinition(
+        "1", "position of the opponent at hand in the list, counted from 0"
+    ),
+    "league/newest_snapshot_epoch": MetricDefinition(
+        "epochs", "epoch at which the newest snapshot was taken"
+    ),
+    "league/newest_snapshot_win_rate": MetricDefinition(
+        "1", "win rate against the newest snapshot, older matches decayed; 0.5 without any"
+    ),
     "time/seconds": MetricDefinition("s", "time spent in epochs since the start of the run, over resumes"),
     "time/rollout_seconds": MetricDefinition("s", "wall time of collecting in this epoch"),
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
