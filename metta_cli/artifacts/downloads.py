@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from metta_cli.artifacts.atomic import sync_directory
+from metta_cli.artifacts.atomic import format_bytes, sync_directory
 from metta_cli.artifacts.uris import MAX_PART_BYTES
 from metta_cli.errors import CheckpointError
 
 _CHUNK_BYTES = 1 << 20
 _AGAIN = "download it again; if that does not help, whoever stored it must store it again"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,26 @@ def hash_file(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
+def digest_problem(path: Path, expected: Digest, actual: Mapping[str, Any] | None = None) -> str | None:
+    """Return how a file differs from what is known of it, or None.
+
+    Args:
+        path: the file.
+        expected: what is known.
+        actual: its `bytes` and `sha256`, where somebody has looked already.
+    """
+    num_bytes = path.stat().st_size if actual is None else actual["bytes"]
+    if expected.bytes not in (None, num_bytes):
+        return f"has {num_bytes} of {expected.bytes} bytes"
+    for algorithm, wanted in (("sha256", expected.sha256), ("md5", expected.md5)):
+        if wanted is None:
+            continue
+        known = actual.get(algorithm) if actual is not None else None
+        if wanted != (known or hash_file(path, algorithm)):
+            return "has other bytes than it should have"
+    return None
+
+
 def require_digests(
     directory: Path,
     files: Mapping[str, Mapping[str, Any]],
@@ -99,15 +123,39 @@ def require_digests(
     differences = [f"{name} is missing" for name in sorted(expected.keys() - files.keys())]
     differences += [f"{name} was not announced" for name in sorted(files.keys() - expected.keys())]
     for name in sorted(expected.keys() & files.keys()):
-        wanted, actual = expected[name], files[name]
-        if wanted.bytes not in (None, actual["bytes"]):
-            differences.append(f"{name} has {actual['bytes']} of {wanted.bytes} bytes")
-        elif wanted.sha256 not in (None, actual["sha256"]) or (
-            wanted.md5 is not None and wanted.md5 != hash_file(directory / PurePosixPath(name), "md5")
-        ):
-            differences.append(f"{name} has other bytes than it should have")
+        problem = digest_problem(directory / PurePosixPath(name), expected[name], files[name])
+        if problem is not None:
+            differences.append(f"{name} {problem}")
     if differences:
         raise CheckpointError(f"the download of {source} is damaged: {'; '.join(differences)}", _AGAIN)
+
+
+class ProgressLog:
+    """Says how far a long transfer is, every few seconds; one that is done in less says nothing.
+
+    Args:
+        what: such as `downloading s3://...`.
+        total_bytes: how much there is; None if nobody knows.
+        interval_seconds: between two lines.
+    """
+
+    def __init__(self, what: str, total_bytes: int | None, interval_seconds: float = 3.0) -> None:
+        self.what, self.total_bytes, self.interval_seconds = what, total_bytes, interval_seconds
+        self.num_bytes = 0
+        self._next = time.monotonic() + interval_seconds
+
+    def __call__(self, num_bytes: int) -> None:
+        """Count what has just come."""
+        self.num_bytes += num_bytes
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.interval_seconds
+        done = format_bytes(self.num_bytes)
+        if self.total_bytes:
+            percent = 100 * self.num_bytes // self.total_bytes
+            logger.info("%s: %s of %s (%d %%)", self.what, done, format_bytes(self.total_bytes), percent)
+        else:
+            logger.info("%s: %s", self.what, done)
 
 
 def sync_tree(directory: Path) -> None:
