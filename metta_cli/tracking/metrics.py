@@ -50,6 +50,15 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "losses/current_logprobs": MetricDefinition(
         "nat", _MINIBATCH + "the log-probability of the actions that were taken, under the current policy"
     ),
+    "losses/ks_action_loss": MetricDefinition(
+        "nat", _MINIBATCH + "the cross entropy to the teachers' actions, weighted and annealed"
+    ),
+    "losses/ks_value_loss": MetricDefinition(
+        "return^2", _MINIBATCH + "the squared distance to the teachers' values, weighted and annealed"
+    ),
+    "losses/ks_agreement": MetricDefinition(
+        "1", _MINIBATCH + "the share of steps at which student and teacher find the same action likeliest"
+    ),
     "losses/explained_variance": MetricDefinition(
         "1", "1 - Var(returns - values) / Var(returns) over the experience; 1 is a perfect critic"
     ),
@@ -98,6 +107,31 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "league/newest_snapshot_win_rate": MetricDefinition(
         "1", "win rate against the newest snapshot, older matches decayed; 0.5 without any"
     ),
+    "cost/total": MetricDefinition(
+        "currency", "METTA_HOURLY_COST * hours of wall time, evaluations included, over resumes"
+    ),
+    "cost/per_million_agent_steps": MetricDefinition("currency", "cost/total * 1e6 / agent_steps"),
+    "dual_policy/policy_a_reward": MetricDefinition(
+        "reward/agent", "mean return per learner agent over the whole episodes that ended in this epoch"
+    ),
+    "dual_policy/policy_a_reward_total": MetricDefinition(
+        "reward", "summed rewards of all learner agents in the rollout"
+    ),
+    "dual_policy/npc_reward": MetricDefinition(
+        "reward/agent", "mean return per opponent agent over the whole episodes that ended in this epoch"
+    ),
+    "dual_policy/npc_reward_total": MetricDefinition(
+        "reward", "summed rewards of all opponent agents in the rollout"
+    ),
+    "dual_policy/combined_reward": MetricDefinition(
+        "reward/agent",
+        "mean return per agent, of all agents, over the whole episodes that ended in this epoch",
+    ),
+    "dual_policy/combined_reward_total": MetricDefinition(
+        "reward", "policy_a_reward_total + npc_reward_total"
+    ),
+    "dual_policy/policy_a_agent_count": MetricDefinition("agents", "learner agents in all environments"),
+    "dual_policy/npc_agent_count": MetricDefinition("agents", "opponent agents in all environments"),
     "time/seconds": MetricDefinition("s", "time spent in epochs since the start of the run, over resumes"),
     "time/rollout_seconds": MetricDefinition("s", "wall time of collecting in this epoch"),
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
@@ -126,6 +160,12 @@ FAMILIES: dict[str, MetricDefinition] = {
     ),
     "env_game/": MetricDefinition(
         "count/episode", "mean over the episodes that ended in this epoch of MettaGrid's counter"
+    ),
+    "dual_policy/npc/": MetricDefinition(
+        "as named",
+        "dual_policy/npc/OPPONENT/NAME: the metric dual_policy/NAME over the environments of one opponent; "
+        "win_rate: (wins + draws / 2) / matches over the last 200 matches against it, where a match is a "
+        "whole episode and the higher mean return per agent wins; episodes: such matches since the start",
     ),
     "eval_": MetricDefinition(
         "reward/agent",
