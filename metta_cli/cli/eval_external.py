@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from metta_cli.cli import completion
-from metta_cli.cli.evaluate import emit_result
+from metta_cli.cli.evaluate import play_and_print
 from metta_cli.cli.options import (
     AllowPickleOption,
     BaselinesOption,
@@ -84,17 +84,12 @@ def evaluate_external(
         "sim.suite": suite,
         "sim.episodes": num_episodes,
         "sim.num_workers": workers,
-        "sim.render": True if save_replays else None,
         "seed": seed,
         "device": device,
         "pytorch": read_architecture(pytorch_config),
     }
     resolved = resolve([], [], options)
-    from metta_cli.cli.progress import create_suite_progress
-    from metta_cli.runs.evaluate import evaluate
-    from metta_cli.runs.policies import Trust
-
-    result = evaluate(
+    play_and_print(
         resolved,
         uri=policy_path,
         suite=suite,
@@ -102,8 +97,10 @@ def evaluate_external(
         num_workers=workers,
         output_dir=output_dir,
         run_name=run_name,
+        save_replays=save_replays,
         baselines=baselines,
-        trust=Trust(allow_pickle, sha256),
-        progress=create_suite_progress(progress),
+        trust=(allow_pickle, sha256),
+        progress=progress,
+        format_name=format_name,
+        output=output,
     )
-    emit_result(result, format_name, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,18 +86,13 @@ def evaluate(
         "sim.suite": suite,
         "sim.episodes": episodes,
         "sim.num_workers": workers,
-        "sim.render": True if save_replays else None,
         "env": env,
         "seed": seed,
         "device": device,
     }
     prepare_process()
     resolved = resolve(config or [], settings, options)
-    from metta_cli.cli.progress import create_suite_progress
-    from metta_cli.runs.evaluate import evaluate as run_evaluation
-    from metta_cli.runs.policies import Trust
-
-    result = run_evaluation(
+    play_and_print(
         resolved,
         uri=require_uri(resolved),
         suite=suite,
@@ -105,10 +100,41 @@ def evaluate(
         episodes=resolved.config.sim.episodes,
         num_workers=resolved.config.sim.num_workers,
         output_dir=output_dir,
+        save_replays=save_replays,
         baselines=baselines,
-        trust=Trust(allow_pickle, sha256),
-        progress=create_suite_progress(progress),
+        trust=(allow_pickle, sha256),
+        progress=progress,
+        format_name=format_name,
+        output=output,
     )
+
+
+def play_and_print(
+    resolved: ResolvedConfig,
+    *,
+    trust: tuple[bool, str | None],
+    progress: str,
+    format_name: str | None,
+    output: str | None,
+    **options: Any,
+) -> None:
+    """Evaluate, with a display on stderr, and print the scores.
+
+    Args:
+        resolved: the configuration.
+        trust: values of `--allow-pickle` and `--sha256`.
+        progress: form of the display.
+        format_name: see `emit`.
+        output: see `emit`.
+        options: see `metta_cli.runs.evaluate.evaluate`.
+    """
+    from metta_cli.cli.progress import create_suite_progress
+    from metta_cli.cli.terminal import replay_player
+    from metta_cli.runs.evaluate import evaluate as run_evaluation
+    from metta_cli.runs.policies import Trust
+
+    display = create_suite_progress(progress)
+    result = run_evaluation(resolved, trust=Trust(*trust), progress=display, show=replay_player(), **options)
     emit_result(result, format_name, output)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +11,9 @@ import typer
 from metta_cli.cli.options import choice
 from metta_cli.cli.output import note, write
 from metta_cli.cli.process import prepare_process
+from metta_cli.cli.terminal import is_terminal, play
 
 FORMS = ("html", "gif", "terminal")
-STEPS_PER_SECOND = 8
-HOME = "\x1b[H\x1b[2J"
 EPILOG = """\b
 Examples:
   metta replay episode.json.z                          a page beside it, for any browser
@@ -52,10 +50,8 @@ def _play(path: Path, output: Path | None) -> None:
     from metta_cli.evaluation.conversion import read_replay
 
     data = read_replay(path)
-    pictures = (draw_text(data, step) for step in range(data["num_steps"] + 1))
-    if output is not None or not sys.stdout.isatty():
-        write("\n\n".join(pictures), None if output is None else str(output))
+    if output is None and is_terminal(sys.stdout):
+        play(data, sys.stdout)
         return
-    for picture in pictures:
-        write(HOME + picture)
-        time.sleep(1 / STEPS_PER_SECOND)
+    pictures = (draw_text(data, step) for step in range(data["num_steps"] + 1))
+    write("\n\n".join(pictures), None if output is None else str(output))

@@ -32,7 +32,7 @@ class SimConfig(Section):
     episodes: int | None = Field(default=None, ge=1)
     """Episodes per environment; None leaves it to the suite."""
     render: bool = False
-    """Whether a replay of the first episode of every simulation is written."""
+    """Whether the first episode of every simulation is recorded, and played in the terminal."""
     num_workers: int | None = Field(default=None, ge=0)
     """Processes that step environments; 0 steps them in the main process, None suits the machine."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from metta_cli.environments.builders import build
 from metta_cli.errors import CheckpointError, StorageError, UsageError
 from metta_cli.evaluation.episodes import Recording, environment_of, num_slots
 from metta_cli.evaluation.files import prepare_directory, results_directory, save_results
-from metta_cli.evaluation.replay import write_replays
+from metta_cli.evaluation.replay import replay_data, write_replays
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.evaluation.suite import (
     BaselineEpisodes,
@@ -36,6 +36,8 @@ from metta_cli.runs.provenance import git_state, versions
 
 WORTHWHILE_AGENT_STEPS = 400_000
 """A simulation with fewer is stepped in this process: a worker takes seconds to start."""
+
+ShowReplay = Callable[[Mapping[str, Any]], None]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def evaluate(
     save_replays: bool = False,
     trust: Trust = NO_TRUST,
     progress: SuiteProgress | None = None,
+    show: ShowReplay | None = None,
 ) -> SuiteResult:
     """Evaluate a policy on a suite, or on one environment.
 
@@ -77,6 +80,7 @@ def evaluate(
         save_replays: whether the first episode of every simulation is recorded, as `sim.render` does.
         trust: what the user vouches for in the file of another tool.
         progress: told about every finished episode.
+        show: given the data of a replay whenever a simulation has been played, if `sim.render` asks for it.
 
     Raises:
         MettaError: for everything that a user can mend; before anything is played, where possible.
@@ -87,6 +91,9 @@ def evaluate(
         None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name, run_name)
     )
     recordings = _recordings(chosen, directory, save_replays or config.sim.render)
+    if show is not None and config.sim.render:
+        seed_of_play = config.seed if seed is None else seed
+        progress = showing(progress, show, chosen, recordings, uri, seed_of_play)
     contestant = _Contestant(uri, config, device or config.device, trust)
     contestant.check(chosen)
     if directory is not None:
@@ -100,6 +107,28 @@ def evaluate(
         progress=progress,
     )
     return _save(result, directory, recordings)
+
+
+def showing(
+    progress: SuiteProgress | None,
+    show: ShowReplay,
+    suite: SimulationSuiteConfig,
+    recordings: Mapping[str, Recording],
+    policy: str,
+    seed: int,
+) -> SuiteProgress:
+    """Return a progress that also shows the recorded episode when all of a simulation have been played."""
+
+    def on_episode(simulation: str, player: str, num_finished: int, num_episodes: int) -> None:
+        if progress is not None:
+            progress(simulation, player, num_finished, num_episodes)
+        recording = recordings.get(simulation)
+        is_played = player == policy and num_finished == num_episodes
+        if is_played and recording is not None and recording.result is not None:
+            spec = environment_of(suite.simulations[simulation])
+            show(replay_data(spec, recording, seed) | {"simulation": simulation, "policy": policy})
+
+    return on_episode
 
 
 def _provenance(policy: Mapping[str, Any], started: datetime) -> dict[str, Any]:
@@ -223,7 +252,8 @@ class _Contestant:
         for simulation, fit in suite_fits(self._policy, suite).items():
             if fit.obstacle is not None:
                 raise CheckpointError(
-                    f"{self.uri} cannot play {simulation}: {fit.obstacle.message}", fit.obstacle.cure
+                    f"Failed to load policy: {self.uri} cannot play {simulation}: {fit.obstacle.message}",
+                    fit.obstacle.cure,
                 )
             if fit.differences:
                 lines = "; ".join(fit.differences)
