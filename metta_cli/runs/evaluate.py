@@ -62,13 +62,10 @@ def evaluate(
 ) -> SuiteResult:
     """Evaluate a policy on a suite, or on one environment.
 
-    Without `suite` and `environment` the configuration says which: `env` if the user chose one and no
-    suite, else `sim.suite`, else `env` after all.
-
     Args:
         resolved: the configuration; what is None below comes from it.
         uri: a checkpoint, or `random`, `noop`, `scripted`.
-        suite: name of a suite.
+        suite: name of a suite; without it and `environment` the configuration says what is played.
         environment: name of an environment.
         episodes: episodes of every simulation.
         seed: the same seed gives the same scores.
@@ -80,27 +77,25 @@ def evaluate(
         save_replays: whether the first episode of every simulation is recorded, as `sim.render` does.
         trust: what the user vouches for in the file of another tool.
         progress: told about every finished episode.
-        show: given the data of a replay whenever a simulation has been played, if `sim.render` asks for it.
+        show: given the data of a replay when a simulation has been played, if `sim.render` says so.
 
     Raises:
         MettaError: for everything that a user can mend; before anything is played, where possible.
     """
     config = resolved.config
+    seed = config.seed if seed is None else seed
     chosen = choose_suite(resolved, suite, environment, episodes)
-    directory = (
-        None if output_dir is None else results_directory(Path(output_dir), uri, chosen.name, run_name)
-    )
+    directory = results_directory(Path(output_dir), uri, chosen.name, run_name) if output_dir else None
     recordings = _recordings(chosen, directory, save_replays or config.sim.render)
     if show is not None and config.sim.render:
-        seed_of_play = config.seed if seed is None else seed
-        progress = showing(progress, show, chosen, recordings, uri, seed_of_play)
+        progress = showing(progress, show, chosen, recordings, uri, seed)
     contestant = _Contestant(uri, config, device or config.device, trust)
     contestant.check(chosen)
     if directory is not None:
         prepare_directory(directory)
     result = contestant.play(
         chosen,
-        seed=config.seed if seed is None else seed,
+        seed=seed,
         num_workers=choose_workers(chosen, num_workers),
         baselines=BaselineEpisodes() if baselines else None,
         recordings=recordings,
@@ -170,6 +165,9 @@ def choose_suite(
     resolved: ResolvedConfig, suite: str | None, environment: str | None, episodes: int | None
 ) -> SimulationSuiteConfig:
     """Return what is evaluated, with the settings of the configuration where it names the same thing.
+
+    Without `suite` and `environment` it is `env` if the user chose one and no suite, else `sim.suite`, else
+    `env` after all.
 
     Raises:
         UnknownNameError: if there is no such suite or environment.
