@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from metta_cli.config.section import Section
 
+LEARNER = "learner"
+"""Name of the learner in tables of matches."""
 LIVE = "live"
 """Name of the opponent that is a copy of the learner as it is now."""
 SNAPSHOT_NAME = r"v\d+"
@@ -118,7 +120,7 @@ class LeagueConfig(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two opponents are called '{name}': give one another name")
-            if name == LIVE or re.fullmatch(SNAPSHOT_NAME, name):
+            if name in (LIVE, LEARNER) or re.fullmatch(SNAPSHOT_NAME, name):
                 raise ValueError(f"'{name}' is the name of a copy of the learner: give the opponent another")
         if opponents and not any(opponent.weight for opponent in opponents):
             raise ValueError("at least one opponent must have a weight above 0")

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from metta_cli.algorithms.matchmaking import quality_after_win
-from metta_cli.config.league import LIVE, LeagueConfig
+from metta_cli.config.league import LEARNER, LIVE, LeagueConfig
 from metta_cli.populations.matchmaking import Member, match_probabilities
 from metta_cli.populations.opponents import MatchResult
 from metta_cli.populations.payoff import PayoffTable
 from metta_cli.populations.ratings import Rating, rate_players
 
-LEARNER = "learner"
 SNAPSHOT = "snapshot"
 
 
