@@ -35,7 +35,7 @@ MAX_PUT_BYTES = 5_000_000_000
 """What S3 takes in one request."""
 MAX_PAGES = 100
 
-_FIRST_WAIT_SECONDS = 0.1
+_FIRST_WAIT_SECONDS = 0.3
 _CHUNK_BYTES = 1 << 18
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _MD5 = re.compile(r"[0-9a-f]{32}")

@@ -96,7 +96,7 @@ def explain(
         return _explain_answer(client_error, what, endpoint)
     names = {kind.__name__ for kind in type(error).__mro__}
     text = " ".join(str(error).split())
-    if isinstance(error, DamagedTransferError):
+    if isinstance(error, DamagedTransferError) or "FlexibleChecksumError" in names:
         return CheckpointError(f"{what} is damaged: {text}", "whoever stored it must store it again")
     if names & _NO_CREDENTIALS:
         return AccessError(f"there are no credentials for {what}: {text}", _CREDENTIALS)

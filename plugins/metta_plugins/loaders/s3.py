@@ -117,15 +117,22 @@ def _choose(s3: S3, bucket: str, found: list[_Folder], uri: Uri) -> str:
 
 def _nothing_at(s3: S3, bucket: str, key: str, uri: Uri) -> NotFoundError:
     """Return an error that names what is nearest."""
+    inside = _neighbours(s3, bucket, f"{key}/") if key else []
     parent = key[: -len(key.rpartition("/")[2])] if key else ""
-    listing = s3.find(bucket, parent, folders=True, max_pages=1)
-    keys = [found.key for found in listing.objects] + [f"{parent}{folder}" for folder in listing.folders]
-    here = [f"s3://{bucket}/{name}" for name in keys if name != key]
-    cure = suggestion(f"s3://{bucket}/{key}", here[:MAX_NAMES]) if key else ""
+    around = [name for name in _neighbours(s3, bucket, parent) if name != f"s3://{bucket}/{key}"]
+    cure = suggestion(f"s3://{bucket}/{key}", around[:MAX_NAMES]) if key and not inside else ""
     if not cure.startswith("did you mean"):
-        shown = [*here[:6], *(["..."] if len(here) > 6 else [])]
-        cure = f"there is {', '.join(shown)}" if here else f"s3://{bucket}/{parent} is empty"
+        there = inside or around
+        shown = [*there[:6], *(["..."] if len(there) > 6 else [])]
+        cure = f"there is {', '.join(shown)}" if there else f"s3://{bucket}/{parent} is empty"
     return NotFoundError(f"there is no checkpoint and no file at {uri}", cure)
+
+
+def _neighbours(s3: S3, bucket: str, folder: str) -> list[str]:
+    """Return the addresses of what is directly in a folder."""
+    listing = s3.find(bucket, folder, folders=True, max_pages=1)
+    keys = [found.key for found in listing.objects] + [f"{folder}{name}" for name in listing.folders]
+    return [f"s3://{bucket}/{key}" for key in keys]
 
 
 def _fetch_file(s3: S3, cache: Cache, found: S3Object) -> Path:
