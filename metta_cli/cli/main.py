@@ -13,7 +13,18 @@ from typing import Annotated, Any
 import typer
 
 from metta_cli import __version__
-from metta_cli.cli import configs, eval_external, evaluate, export, inspect, plot, plugins, replay, train
+from metta_cli.cli import (
+    cache,
+    configs,
+    eval_external,
+    evaluate,
+    export,
+    inspect,
+    plot,
+    plugins,
+    replay,
+    train,
+)
 from metta_cli.cli.output import note, print_error, print_hint, write
 from metta_cli.errors import MettaError, UsageError
 
@@ -55,6 +66,7 @@ app.command("inspect")(keep_broken_pipes(inspect.inspect))
 app.command("export", epilog=export.EPILOG)(keep_broken_pipes(export.export))
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
 app.command("plot")(plot.plot)
+app.add_typer(cache.app, name="cache")
 app.add_typer(configs.app, name="configs")
 app.add_typer(plugins.app, name="plugins")
 
