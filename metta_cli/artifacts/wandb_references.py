@@ -21,7 +21,7 @@ MODEL = "model"
 SWEEP_MODEL = "sweep_model"
 LATEST = "latest"
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9_.-]{1,128}")
 _FORMS = (
     "wandb://ENTITY/PROJECT/TYPE/NAME:VERSION, wandb://ENTITY/PROJECT/NAME, wandb://run/NAME "
     "or wandb://sweep/NAME"
@@ -64,7 +64,7 @@ def parse_reference(uri: str | Uri) -> ArtifactReference:
         path, _, alias = path.partition(":")
         version = alias or LATEST
     parts = path.split("/")
-    is_sound = parsed.scheme == SCHEME and all(map(_NAME.fullmatch, parts)) and is_alias(version)
+    is_sound = parsed.scheme == SCHEME and all(map(is_artifact_name, parts)) and is_alias(version)
     if is_sound and len(parts) == 2 and parts[0] in ("run", "sweep"):
         return ArtifactReference(None, None, MODEL if parts[0] == "run" else SWEEP_MODEL, parts[1], version)
     if is_sound and len(parts) == 3:

@@ -196,7 +196,7 @@ def test_a_download_that_takes_too_long_is_stopped(walker: WandbServer, tmp_path
         download_artifact(resolved, tmp_path, 3.0)
 
 
-@pytest.mark.parametrize("path", ["../outside", "/tmp/outside", "a/../../outside", "a\\b", "x" * 300])
+@pytest.mark.parametrize("path", ["../outside", "/etc/outside", "a/../../outside", "a\\b", "x" * 300])
 def test_a_name_that_leads_elsewhere_is_refused(wandb_server: WandbServer, path: str) -> None:
     wandb_server.backend.add_artifact("team", "maze", "evil", {path: b"x"})
     with pytest.raises(CheckpointError, match="is refused: a download must stay in its directory"):
