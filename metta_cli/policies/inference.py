@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import CheckpointError
 from metta_cli.policies.compat2025 import Compat2025
-from metta_cli.policies.external import PytorchAgent
+from metta_cli.policies.external import ForeignEnvironment, PytorchAgent
 from metta_cli.policies.passports import (
     ADAPTER_KEYS,
     foreign_environment,
@@ -205,22 +205,63 @@ def build_foreign(
     policy = construct(config, env)
     load_strictly(policy, tensors)
     if not hasattr(policy, "initial_state"):
-        agent = PytorchAgent(policy, env, str(config[TARGET]))
-        _check(agent)
-        policy = agent
-    if not is_2025 and known.num_tokens < interface.num_tokens:
+        policy = _agent_of(policy, env, str(config[TARGET]))
+    x_first = has_x_first(adapter, env, shapes) if is_2025 else None
+    return _fitted(policy, known, interface, x_first, str(config[TARGET]))
+
+
+def adapt_module(
+    module: nn.Module, name: str, adapter: Mapping[str, Any], interface: EnvironmentInterface
+) -> nn.Module:
+    """Fit a foreign module that is in memory to an environment.
+
+    Args:
+        module: with its weights.
+        name: what messages call it.
+        adapter: `ADAPTER_KEYS` of the configuration.
+        interface: of the environment.
+
+    Returns:
+        A policy that follows the contract in that environment.
+
+    Raises:
+        ConfigError: if the configuration is wrong.
+        CheckpointError: if the policy does not fit the environment.
+    """
+    shapes = shapes_of(module.state_dict())
+    known, is_2025 = known_interface(adapter, shapes, interface)
+    env = foreign_environment(adapter, known, shapes)
+    x_first = has_x_first(adapter, env, shapes) if is_2025 else None
+    return _fitted(_agent_of(module, env, name), known, interface, x_first, name)
+
+
+def _agent_of(module: nn.Module, env: ForeignEnvironment, name: str) -> PytorchAgent:
+    agent = PytorchAgent(module, env, name)
+    _check(agent)
+    return agent
+
+
+def _fitted(
+    policy: nn.Module,
+    known: EnvironmentInterface,
+    interface: EnvironmentInterface,
+    x_first: bool | None,
+    name: str,
+) -> nn.Module:
+    """Return the policy behind what it needs to act in an environment; `x_first` is for one of 2025."""
+    if x_first is not None:
+        return Compat2025(policy, known, interface, x_first=x_first)
+    if known.num_tokens < interface.num_tokens:
         logger.warning(
             "the policy sees the nearest %d of up to %d tokens", known.num_tokens, interface.num_tokens
         )
-    if is_2025:
-        return Compat2025(policy, known, interface, x_first=has_x_first(adapter, env, shapes))
     if not interface_differences(known, interface):
         return policy
     try:
         return RemappedPolicy(policy, known, interface)
     except ValueError as error:
         raise CheckpointError(
-            f"{config[TARGET]} cannot play this environment: {error}",
+            f"{name} cannot play this environment: {error}",
             "; ".join(interface_differences(known, interface)),
         ) from None
 

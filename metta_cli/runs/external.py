@@ -17,10 +17,9 @@ from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
-from metta_cli.errors import CheckpointError, MettaError
 from metta_cli.policies.compat2025 import Compat2025
 from metta_cli.policies.external import PytorchAgent
-from metta_cli.policies.inference import build_foreign, infer_architecture
+from metta_cli.policies.inference import adapt_module, build_foreign, infer_architecture
 from metta_cli.policies.passports import ADAPTER_KEYS, known_interface, shapes_of
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.policies.targets import TARGET
@@ -90,31 +89,22 @@ class ForeignPolicy:
     def _build(self, interface: EnvironmentInterface) -> nn.Module:
         if self.pickled is None:
             return build_foreign(self.architecture, self.foreign.tensors, interface)
-        agent = PytorchAgent(self.pickled, interface, self.foreign.source)
-        try:
-            agent.check()
-        except MettaError:
-            raise
-        except Exception as error:  # it is a stranger's code that runs
-            reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"{self.foreign.source} fails on an observation: {type(error).__name__}: {reason}",
-                "it may be made for other observations; --debug shows where",
-            ) from error
-        return agent
+        return adapt_module(self.pickled, self.foreign.source, self._adapter, interface)
 
     def _differences(self, built: nn.Module, interface: EnvironmentInterface) -> list[str]:
-        if self.pickled is not None:
-            return []
         if isinstance(built, Compat2025):
             return [OF_2025]
         known, _ = self.known(interface)
         return interface_differences(known, interface)
 
+    @property
+    def _adapter(self) -> dict[str, Any]:
+        """What the configuration says of the names that the policy knows."""
+        return {key: self.architecture[key] for key in ADAPTER_KEYS if key in self.architecture}
+
     def known(self, interface: EnvironmentInterface) -> tuple[EnvironmentInterface, bool]:
         """Return the names that the policy is taken to know, and whether they are those of 2025."""
-        names = {key: self.architecture[key] for key in ADAPTER_KEYS if key in self.architecture}
-        return known_interface(names, shapes_of(self.foreign.tensors), interface)
+        return known_interface(self._adapter, shapes_of(self.foreign.tensors), interface)
 
 
 def without_adapters(policy: nn.Module) -> nn.Module:

@@ -85,7 +85,7 @@ def _checkpoint_facts(checkpoint: Checkpoint) -> dict[str, Any]:
 def _foreign_facts(foreign: ForeignCheckpoint, policy: LoadedPolicy | None) -> dict[str, Any]:
     """Return the facts of a file; a passport only where its names are known whatever the environment is."""
     passport = None
-    if isinstance(policy, ForeignPolicy) and policy.pickled is None:
+    if isinstance(policy, ForeignPolicy):
         known, is_2025 = policy.known(interface_of(build(load_config().config.env)))
         passport = known.to_json() if is_2025 else None
     return {
