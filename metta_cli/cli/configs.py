@@ -190,7 +190,9 @@ def _check(path: Path) -> None:
     from metta_cli.config.catalogue import find_environment
     from metta_cli.config.files import read_yaml
     from metta_cli.config.layers import load_config
+    from metta_cli.config.tasks import create_tasks
     from metta_cli.environments.builders import build
+    from metta_cli.environments.tasks import TaskSet
 
     group = places.group_of(path)
     is_environment = group == "env" or (not group and "builder" in read_yaml(path).value)
@@ -204,3 +206,5 @@ def _check(path: Path) -> None:
             specs.append(spec.model_copy(update={"args": {**spec.args, **simulation.env_overrides}}))
     for spec in specs:
         build(spec)
+    if config.trainer.curriculum is not None:
+        TaskSet(create_tasks(config.trainer.curriculum, config.env, config.trainer.env_overrides))

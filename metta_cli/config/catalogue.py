@@ -1,9 +1,10 @@
-"""The environments and suites that can be named."""
+"""The environments, curricula and suites that can be named."""
 
 from __future__ import annotations
 
 from metta_cli.config import places
 from metta_cli.config.composition import Composition, Setting
+from metta_cli.config.curriculum import CurriculumConfig
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.simulation import SimulationSuiteConfig
 from metta_cli.config.validation import validate
@@ -28,6 +29,28 @@ def find_environment(name: str) -> EnvironmentSpec:
     composition = Composition()
     composition.merge([Setting(("env",), name, "")])
     return validate(EnvironmentSpec, composition.settings, ("env",))
+
+
+def curriculum_names() -> list[str]:
+    """Return the names of all curricula, such as `navigation/bucketed`, sorted."""
+    return places.names("curriculum")
+
+
+def find_curriculum(name: str) -> CurriculumConfig:
+    """Return a curriculum by name.
+
+    Args:
+        name: such as `navigation/bucketed` or `/env/mettagrid/curriculum/navigation/bucketed`; the name of an
+            environment is a curriculum of that environment alone.
+
+    Raises:
+        UnknownNameError: if there is none of that name.
+        ConfigError: if its file is wrong.
+    """
+    key = ("trainer", "curriculum")
+    composition = Composition()
+    composition.merge([Setting(key, name, "")])
+    return validate(CurriculumConfig, composition.settings, key)
 
 
 def suite_names() -> list[str]:

@@ -21,6 +21,7 @@ SELECTORS: dict[Key, str] = {
     ("user",): "user",
     ("hardware",): "hardware",
     ("trainer",): "trainer",
+    ("trainer", "curriculum"): "curriculum",
     ("env",): "env",
     ("policy",): "policy",
     ("sim", "suite"): "suite",
@@ -146,8 +147,14 @@ class Composition:
         if path is None and group == "policy":  # a plugin without a file of its own
             self.merge([replace(setting, key=(*setting.key, "name"))])
             return
+        if group == "curriculum":
+            self._drop(setting.key)
+            if path is None and places.find("env", name) is not None:  # a curriculum of that one environment
+                name = places.plain_name("env", name)
+                self._set(replace(setting, key=(*setting.key, "env"), value=name))
+                return
         if path is None:
-            known = places.names(group)
+            known = places.names(group) + (places.names("env") if group == "curriculum" else [])
             cure = suggestion(places.plain_name(group, name), known)
             is_seen = setting.origin == "" or setting.origin.endswith(f"={name}")
             raise UnknownNameError(
@@ -157,7 +164,7 @@ class Composition:
         self.merge_file(path, () if holds_any_key else setting.key)
         if holds_any_key:
             self._set(setting)
-        elif group == "env":
+        elif group in ("env", "curriculum"):
             self._set(replace(setting, key=(*setting.key, "name"), value=places.name_of(path)))
 
     def _merge_default(self, entry: Node, package: Key, path: Path) -> None:

@@ -25,6 +25,7 @@ OTHER_SPELLINGS: dict[Key, Key] = {
     ("sim_job", "simulation_suite"): ("sim", "suite"),
     ("env", "mettagrid", "curriculum", "test"): ("env",),
     ("trainer", "env"): ("env",),
+    ("curriculum",): ("trainer", "curriculum"),
 }
 """Keys of older configurations, and what they are called here; what follows them stays."""
 

@@ -17,6 +17,7 @@ GROUPS: dict[str, Key] = {
     "env": ("env",),
     "policy": ("policy",),
     "trainer": ("trainer",),
+    "curriculum": ("trainer", "curriculum"),
     "suite": ("sim", "suite"),
     "wandb": ("wandb",),
     "hardware": ("hardware",),
@@ -73,7 +74,8 @@ def plain_name(group: str, name: str) -> str:
     `/env/mettagrid/laser_tag`, `env/laser_tag` and `laser_tag.yaml` are all `laser_tag`.
     """
     parts = [part for part in name.removesuffix(".yaml").split("/") if part not in ("", ".")]
-    prefixes = [{"configs"}, {group, *(old for old, new in OTHER_GROUP_NAMES.items() if new == group)}]
+    prefixes = [{"configs"}] if group != "curriculum" else [{"configs"}, {"env"}, {"mettagrid"}]
+    prefixes += [{group, *(old for old, new in OTHER_GROUP_NAMES.items() if new == group)}]
     if group == "env":
         prefixes.append({"mettagrid"})
     for prefix in prefixes:

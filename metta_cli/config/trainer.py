@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
+from metta_cli.config.curriculum import CurriculumConfig
 from metta_cli.config.dual_policy import DualPolicyConfig
 from metta_cli.config.section import Section
 
@@ -270,8 +271,8 @@ class TrainerConfig(Section):
     """The schedule of the learning rate."""
     dual_policy: DualPolicyConfig = DualPolicyConfig()
     """Training against an opponent."""
-    curriculum: str | None = None
-    """Curriculum that the environments are drawn from."""
+    curriculum: CurriculumConfig | None = None
+    """Tasks that the episodes are drawn from; a name stands for what is stored there."""
     env_overrides: dict[str, Any] = Field(default_factory=dict)
     """Arguments that replace those of the environment, during training only."""
     curriculum_server: CurriculumServerConfig = CurriculumServerConfig()
@@ -329,14 +330,11 @@ UNSUPPORTED = (
     "simulation.skip_git_check",
     "simulation.git_hash",
     "simulation.simulations",
-    "simulation.num_training_tasks",
     "kickstart",
     "hyperparameter_scheduler",
     "lr_scheduler.warmup_steps",
     "lr_scheduler.schedule_type",
     "dual_policy",
-    "curriculum",
-    "env_overrides",
     "curriculum_server",
     "async_factor",
     "zero_copy",

@@ -104,25 +104,31 @@ class MeanDistanceRoom(Navigation):
 
 
 class Terrain(Navigation):
-    """Every agent starts somewhere in its own terrain of obstacles, blocks and labyrinths.
+    """Every agent starts somewhere in its own terrain of obstacles, blocks, labyrinths or cylinders.
 
     The labyrinths of the generator bring altars of their own and may shut one in, so that a room can
-    have a few more than `altars`, and not every one can be reached.
+    have more than `altars`, and not every one can be reached, unless `exact_altars` says otherwise.
     """
 
     num_agents: int = Field(4, gt=0)
     """Agents in one environment, each in a room of its own."""
     altars: int = Field(10, gt=0)
-    """Altars per room, at least."""
+    """Altars per room, at least; the exact number if `exact_altars`."""
+    exact_altars: bool = False
+    """Whether a room has no more altars than asked for, and all of them in the same region as its agent."""
     size: int = Field(40, ge=12)
     """Cells per side of a room."""
-    style: Literal["all-sparse", "balanced", "dense", "maze"] = "balanced"
+    style: Literal["all-sparse", "sparse", "balanced", "obstacles", "dense", "maze", "cylinder-world"] = (
+        "balanced"
+    )
     """What the generator puts into a room."""
 
     def build(self) -> MettaGridConfig:
         """Return a new configuration of the game."""
         # The generator writes its own altars as "hub", whatever it is asked for.
-        room = QuickTerrain.Config(style=self.style, agents=1, objects={"hub": self.altars})
+        room = QuickTerrain.Config(
+            style=self.style, agents=1, objects={"hub": self.altars}, exact=self.exact_altars
+        )
         rooms = self.rooms(room, size=self.size, count=self.num_agents)
         return self.navigate(rooms, num_agents=self.num_agents, altar_map_name="hub")
 

@@ -55,7 +55,7 @@ class TaskSet:
             raise ConfigError("a curriculum without tasks", "name at least one environment")
         _check_names(tasks)
         self.tasks = tuple(tasks)
-        seen = [(task, interface_of(build(spec))) for task in tasks for spec in _extremes(task)]
+        seen = [(task, interface_of(build(spec))) for task in tasks for spec in extremes(task)]
         first, reference = seen[0]
         for task, interface in seen[1:]:
             difference = _difference(reference, interface)
@@ -68,7 +68,7 @@ class TaskSet:
 
     def example(self) -> MettaGridConfig:
         """Return the configuration of one episode of the first task."""
-        return build(next(_extremes(self.tasks[0])))
+        return build(next(extremes(self.tasks[0])))
 
 
 class GameCache:
@@ -148,7 +148,7 @@ class TaskAssigner:
                 self._next_tasks[episode.environment] = self._source.choose()
 
 
-def _extremes(task: Task) -> Iterator[EnvironmentSpec]:
+def extremes(task: Task) -> Iterator[EnvironmentSpec]:
     """Yield the environment at the low and the high end of all ranges, and with each of its choices."""
     lows = {name: span[0] for name, span in task.ranges.items()}
     yield task.with_arguments(**lows)

@@ -12,15 +12,16 @@ from metta_cli.evaluation.files import save_results
 from metta_cli.evaluation.replay import write_replays
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.evaluation.suite import BaselineEpisodes, evaluate_policy
+from metta_cli.runs.curriculum import evaluated_suite
 from metta_cli.runs.directory import RunDirectory
-from metta_cli.runs.evaluate import choose_workers, suite_of
+from metta_cli.runs.evaluate import choose_workers
 from metta_cli.runs.signals import StopSignals
 from metta_cli.training.rollout import RolloutStopped
 from metta_cli.training.trainer import Metrics, Trainer
 
 
 class Evaluator:
-    """Plays with the policy of a run on `evals`, or on its training environment.
+    """Plays with the policy of a run on `evals`, or on its training environment, and on some of its tasks.
 
     Args:
         config: of the run.
@@ -30,7 +31,7 @@ class Evaluator:
 
     def __init__(self, config: MettaConfig, directory: RunDirectory, stop: StopSignals) -> None:
         self.config, self.directory, self.stop = config, directory, stop
-        self.suite = config.evals or suite_of(config.env)
+        self.suite = evaluated_suite(config)
         self.num_workers = choose_workers(self.suite, config.trainer.num_workers)
         self.baselines = BaselineEpisodes()
 

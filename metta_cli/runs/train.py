@@ -22,12 +22,18 @@ from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings
 from metta_cli.environments.builders import build
-from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.players import is_builtin
+from metta_cli.runs.curriculum import (
+    TrainingTasks,
+    create_training_tasks,
+    training_interface,
+    training_spec,
+    with_curriculum,
+)
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.external import to_checkpoint
 from metta_cli.runs.machine import (
@@ -43,6 +49,7 @@ from metta_cli.runs.session import Progress, Session, TrainResult
 from metta_cli.runs.signals import StopSignals
 from metta_cli.tracking.jsonl import JsonlTracker
 from metta_cli.tracking.tracker import Tracker, TrackerGroup
+from metta_cli.training.callbacks import Callback
 from metta_cli.training.optimizers import create_optimizer
 from metta_cli.training.trainer import Trainer
 
@@ -66,6 +73,7 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
         MettaError: for everything that a user can mend, before anything is written where possible.
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
+    resolved = with_curriculum(resolved)
     config = resolved.config
     device = choose_device(config.device)
     directory = RunDirectory(config.data_dir, config.run or time.strftime("run_%Y%m%d_%H%M%S"))
@@ -85,8 +93,11 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
         resolved = _with_architecture_of(checkpoint, resolved)
         config = resolved.config
         epoch = checkpoint.manifest.epoch if checkpoint else 0
-        with _create_environment(config, epoch) as environment:
-            trainer = _create_trainer(config, directory, environment, device, checkpoint or initial, stop)
+        seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0])
+        training = create_training_tasks(config, directory.path, seed, checkpoint)
+        with _create_environment(config, seed, training) as environment:
+            start = checkpoint or initial
+            trainer = _create_trainer(config, directory, environment, device, start, stop, training.callbacks)
             if checkpoint is not None:
                 _go_on(trainer, checkpoint)
             _describe(directory, resolved)
@@ -133,7 +144,7 @@ def _check_before_writing(config: MettaConfig, initial: Checkpoint | None) -> No
             f"this version does not act upon {', '.join(unsupported)}", "leave it at its default"
         )
     count_environments(config)
-    interface = interface_of(build(config.env))
+    interface = training_interface(config)
     create_policy(config.policy.name, interface, config.policy.args)
     if initial is not None:
         _check_fit(config, interface, initial)
@@ -148,17 +159,18 @@ def _newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:
     return checkpoint
 
 
-def _create_environment(config: MettaConfig, epoch: int) -> VectorEnvironment:
+def _create_environment(config: MettaConfig, seed: int, training: TrainingTasks) -> VectorEnvironment:
     """Make the environments of a session; its seed follows from the run's and the epoch it starts at."""
     trainer = config.trainer
     num_environments = count_environments(config)
-    seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0])
     return VectorEnvironment(
-        config.env,
+        training_spec(config),
         num_environments=num_environments,
         num_workers=choose_num_workers(trainer.num_workers, num_environments),
         seed=seed,
         stagger_episodes=True,
+        tasks=training.tasks,
+        task_source=training.source,
     )
 
 
@@ -175,7 +187,7 @@ def count_environments(config: MettaConfig) -> int:
         ConfigError: if no number of environments fits the batch.
     """
     trainer = config.trainer
-    agents = build(config.env).game.num_agents
+    agents = build(training_spec(config)).game.num_agents
     segments = trainer.batch_size // trainer.bptt_horizon
     most = max(1, min(trainer.forward_pass_minibatch_target_size, segments) // agents)
     for count in range(most, 0, -1):
@@ -197,6 +209,7 @@ def _create_trainer(
     device: torch.device,
     start: Checkpoint | None,
     stop: StopSignals,
+    callbacks: dict[str, Callback],
 ) -> Trainer:
     torch.manual_seed(config.seed)
     policy = create_policy(config.policy.name, environment.interface, config.policy.args)
@@ -211,7 +224,7 @@ def _create_trainer(
         optimizer=create_optimizer(config.trainer, policy),
         device=device,
         should_stop=lambda: stop.requested is not None,
-        callbacks=create_monitors(config.trainer, policy, directory),
+        callbacks=callbacks | create_monitors(config.trainer, policy, directory),
     )
 
 

@@ -132,6 +132,23 @@ GLOSSARY: dict[str, MetricDefinition] = {
     ),
     "dual_policy/policy_a_agent_count": MetricDefinition("agents", "learner agents in all environments"),
     "dual_policy/npc_agent_count": MetricDefinition("agents", "opponent agents in all environments"),
+    "curriculum/probability_min": MetricDefinition("1", "probability of the least likely task"),
+    "curriculum/probability_max": MetricDefinition("1", "probability of the most likely task"),
+    "curriculum/effective_tasks": MetricDefinition(
+        "tasks",
+        "exp(-sum_i p_i log p_i) over the probabilities of the tasks: as many equal ones spread alike",
+    ),
+    "curriculum/seen_tasks": MetricDefinition("tasks", "tasks that have finished an episode so far"),
+    "curriculum/score_mean": MetricDefinition(
+        "1",
+        "mean over the seen tasks of the running mean (weight 0.1) of their scores, return / greatest return",
+    ),
+    "curriculum/score_min": MetricDefinition("1", "the least of these running means"),
+    "curriculum/learning_progress_mean": MetricDefinition(
+        "1", "mean over the tasks of |R(fast) - R(slow)|, the difference of two running means of success"
+    ),
+    "curriculum/learning_progress_max": MetricDefinition("1", "the greatest of these differences"),
+    "curriculum/position": MetricDefinition("1", "how far a progressive curriculum is along its tasks"),
     "time/seconds": MetricDefinition("s", "time spent in epochs since the start of the run, over resumes"),
     "time/rollout_seconds": MetricDefinition("s", "wall time of collecting in this epoch"),
     "time/environment_seconds": MetricDefinition("s", "the part of it spent stepping environments"),
@@ -166,6 +183,9 @@ FAMILIES: dict[str, MetricDefinition] = {
         "dual_policy/npc/OPPONENT/NAME: the metric dual_policy/NAME over the environments of one opponent; "
         "win_rate: (wins + draws / 2) / matches over the last 200 matches against it, where a match is a "
         "whole episode and the higher mean return per agent wins; episodes: such matches since the start",
+    ),
+    "curriculum/completed/": MetricDefinition(
+        "episodes", "finished episodes of the tasks that differ in the last bucket only, since the start"
     ),
     "eval_": MetricDefinition(
         "reward/agent",

@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 
 from metta_cli.config import places
-from metta_cli.config.catalogue import environment_names, find_environment, find_suite, suite_names
+from metta_cli.config.catalogue import (
+    curriculum_names,
+    environment_names,
+    find_curriculum,
+    find_environment,
+    find_suite,
+    suite_names,
+)
 from metta_cli.config.files import read_yaml
 from metta_cli.config.layers import load_config
+from metta_cli.config.tasks import create_tasks
 from metta_cli.config.trainer import unsupported_settings
 from metta_cli.environments.builders import BUILDERS
+from metta_cli.environments.tasks import TaskSet
 from metta_cli.extensions import POLICIES, plugin_names
 
 SHIPPED = sorted(places.shipped_configs().rglob("*.yaml"))
@@ -50,8 +59,14 @@ def test_the_catalogue_is_the_documented_one():
         "navigation/intermediate",
         "navigation/simple",
         "navigation/terrain_large",
+        "navigation/terrain_maps_nohearts",
         "navigation/terrain_medium",
         "navigation/terrain_small",
+        *sorted(
+            f"navigation/varied_terrain/{style}_{size}"
+            for style in ("balanced", "sparse", "dense", "maze", "cylinder-world")
+            for size in ("large", "medium", "small")
+        ),
     ]
 
 
@@ -69,6 +84,7 @@ def test_the_suites_are_the_documented_ones():
         "memory",
         "navigation",
         "navigation_single",
+        "varied_terrain",
     }
 
 
@@ -82,9 +98,39 @@ def test_suite_is_called_like_its_file_and_its_environments_exist(name):
         assert find_environment(config.env).name.partition("/")[0] == category
 
 
-def test_the_full_evaluation_has_everything_once():
-    simulations = find_suite("full_eval").simulations.values()
-    assert sorted(simulation.env for simulation in simulations) == environment_names()
+def test_the_full_evaluation_and_the_suite_of_terrains_have_everything_once():
+    suites = [find_suite(name).simulations.values() for name in ("full_eval", "varied_terrain")]
+    assert sorted(simulation.env for suite in suites for simulation in suite) == environment_names()
+
+
+def test_the_curricula_are_the_documented_ones():
+    assert curriculum_names() == [
+        "arena/basic",
+        "arena/learning_progress",
+        "navigation/bucketed",
+        "navigation/low_reward",
+        "navigation/progressive",
+        "navigation/random",
+        "navigation/sampled",
+    ]
+
+
+@pytest.mark.parametrize("name", curriculum_names())
+def test_the_tasks_of_a_curriculum_fit_together(name):
+    curriculum = find_curriculum(name)
+    assert curriculum.name == name
+    assert curriculum.description.endswith(".")
+    tasks = TaskSet(create_tasks(curriculum, find_environment("laser_tag"))).tasks
+    assert len(tasks) == {"navigation/progressive": 5, "navigation/sampled": 1}.get(name, len(tasks))
+
+
+@pytest.mark.parametrize("name", ["bucketed", "low_reward", "random"])
+def test_the_navigation_curricula_have_the_16_terrains_of_2025_with_4_ranges_of_altars(name):
+    tasks = create_tasks(find_curriculum(f"navigation/{name}"), find_environment("laser_tag"))
+    families = {task.name.rpartition(";")[0] for task in tasks}
+    assert families == {simulation.env for simulation in find_suite("varied_terrain").simulations.values()}
+    assert (len(tasks), len(families)) == (64, 16)
+    assert {task.ranges["altars"] for task in tasks} == {(2, 5), (6, 9), (10, 13), (14, 18)}
 
 
 def test_suites_of_the_documents_have_their_environments():

@@ -244,8 +244,6 @@ def test_what_this_version_acts_upon_is_supported():
         ("cpu_offload", True),
         ("scale_batches_by_world_size", True),
         ("checkpoint.wandb_checkpoint_interval", 10),
-        ("curriculum", "x"),
-        ("env_overrides", {"size": 3}),
     ],
 )
 def test_a_setting_that_nothing_acts_upon_is_named(key, value):
