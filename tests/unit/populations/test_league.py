@@ -53,6 +53,7 @@ def test_an_ensemble_is_met_by_its_weights():
 )
 def test_results_change_whom_the_learner_meets(method, preferred):
     league = league_of("strong", "even", "weak", mode="ensemble", matchmaking={"method": method, "latest": 1})
+    assert met(league, 3)  # what was drawn before the results does not linger
     play(league, "strong", *[0] * 40)
     play(league, "even", *[0, 1] * 20)
     play(league, "weak", *[1] * 40)
@@ -127,7 +128,8 @@ def test_a_snapshot_that_made_room_is_forgotten_even_if_it_is_still_playing():
     league = league_of(mode="self_play")
     for epoch in (0, 3, 6):
         league.add_snapshot(snapshot(epoch))
-        play(league, f"v{epoch}", 1)
+        for past in league.ids:
+            play(league, past, 1)
     league.retire(league.members[1], epoch=6)
     play(league, "v3", 1)
     assert league.ids == ["v0", "v6"]
@@ -149,6 +151,7 @@ def test_a_league_goes_on_as_if_it_had_never_stopped():
     league.retire(league.members[2], epoch=6)
     again = new()
     again.load_state_dict(json.loads(json.dumps(league.state_dict())))
+    assert again.state_dict() == league.state_dict()
     for each in (league, again):
         play(each, "v6", 1, 0)
         each.add_snapshot(snapshot(9))
