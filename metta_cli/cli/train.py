@@ -93,7 +93,7 @@ def train(
     from metta_cli.runs.train import train as run_training
 
     result = run_training(resolved, resume=resume, progress=create_progress(progress))
-    emit_result(result, resolved.config.env.name, format_name, output)
+    emit_result(result, result.environment, format_name, output)
 
 
 def emit_result(result: TrainResult, environment: str, format_name: str | None, output: str | None) -> None:

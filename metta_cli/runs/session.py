@@ -62,6 +62,7 @@ class TrainResult:
         epoch: epochs finished.
         seconds: time spent training, over all sessions of the run.
         return_mean: mean return per agent of the last 200 episodes; None if none has ended yet.
+        environment: name of the environment that it is described by.
     """
 
     run: str
@@ -71,6 +72,7 @@ class TrainResult:
     epoch: int
     seconds: float
     return_mean: float | None
+    environment: str
 
 
 class Session:
@@ -220,6 +222,7 @@ class Session:
             epoch=state.epoch,
             seconds=state.seconds,
             return_mean=self._return_mean(),
+            environment=self.config.env.name,
         )
 
 
