@@ -14,8 +14,8 @@ import typer
 
 from metta_cli import __version__
 from metta_cli.cli import (
-    cache,
     configs,
+    dual_train,
     eval_external,
     evaluate,
     export,
@@ -60,13 +60,13 @@ def keep_broken_pipes(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app.command("train", epilog=train.EPILOG)(keep_broken_pipes(train.train))
+app.command("dual-train", epilog=dual_train.EPILOG)(keep_broken_pipes(dual_train.dual_train))
 app.command("eval", epilog=evaluate.EPILOG)(keep_broken_pipes(evaluate.evaluate))
 app.command("eval-external", epilog=eval_external.EPILOG)(keep_broken_pipes(eval_external.evaluate_external))
 app.command("inspect")(keep_broken_pipes(inspect.inspect))
 app.command("export", epilog=export.EPILOG)(keep_broken_pipes(export.export))
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
 app.command("plot")(plot.plot)
-app.add_typer(cache.app, name="cache")
 app.add_typer(configs.app, name="configs")
 app.add_typer(plugins.app, name="plugins")
 

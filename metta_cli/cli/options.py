@@ -92,6 +92,46 @@ ProgressOption = Annotated[
         help="Live display, lines, or nothing; auto is rich on a terminal, else plain.",
     ),
 ]
+RunOption = Annotated[str | None, named("Name of the run; one that exists is gone on with.", completion.runs)]
+PolicyOption = Annotated[str | None, named("Architecture of the policy.", completion.policies)]
+TotalTimestepsOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Agent steps to train for.", show_default=False)
+]
+NumWorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, metavar="N", help="Processes that step environments; 0 uses this one.", show_default=False
+    ),
+]
+DataDirectoryOption = Annotated[
+    str | None, typer.Option(metavar="DIRECTORY", help="Where runs are kept.", show_default=False)
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume/--no-resume", help="Go on with a run that exists, or refuse to touch it."),
+]
+PrintConfigOption = Annotated[
+    bool, typer.Option("--print-config", help="Print every value and where it is from; train nothing.")
+]
+PolicyShareOption = Annotated[
+    float | None,
+    typer.Option(
+        "--policy-agents-pct",
+        min=0.0,
+        max=1.0,
+        metavar="SHARE",
+        help="Share of the agents of every environment that the policy plays; by default 0.5.",
+        show_default=False,
+    ),
+]
+AssignmentOption = Annotated[
+    str | None,
+    typer.Option(
+        **choice("assignment", ("fraction", "team")),
+        help="Whether the share is of single agents or of whole teams; by default fraction.",
+        show_default=False,
+    ),
+]
 EpisodesOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Episodes per simulation.", show_default=False)
 ]

@@ -140,6 +140,7 @@ class RunView:
             "time left": self.time_left,
             "epoch": _text(self.metrics.get("epoch"), ",.0f"),
             "episodes": _text(self.metrics.get("episode/count"), ",.0f"),
+            "cost": _text(self.metrics.get("cost/total"), ",.2f"),
         }
         return {label: text for label, text in found.items() if text is not None}
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from metta_cli.cli import completion
 from metta_cli.cli.options import (
     ConfigOption,
+    DataDirectoryOption,
     DeviceOption,
     EnvironmentOption,
     FormatOption,
+    NumWorkersOption,
     OutputOption,
+    PolicyOption,
+    PrintConfigOption,
     ProgressOption,
+    ResumeOption,
+    RunOption,
     SeedOption,
     SettingsArgument,
-    named,
+    TotalTimestepsOption,
 )
 from metta_cli.cli.output import emit
 from metta_cli.cli.process import prepare_process, resolve
@@ -39,33 +42,17 @@ Examples:
 def train(
     words: SettingsArgument = None,
     config: ConfigOption = None,
-    run: Annotated[
-        str | None, named("Name of the run; one that exists is gone on with.", completion.runs)
-    ] = None,
+    run: RunOption = None,
     env: EnvironmentOption = None,
-    policy: Annotated[str | None, named("Architecture of the policy.", completion.policies)] = None,
+    policy: PolicyOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
-    total_timesteps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Agent steps to train for.", show_default=False)
-    ] = None,
-    num_workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, metavar="N", help="Processes that step environments; 0 uses this one.", show_default=False
-        ),
-    ] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(metavar="DIRECTORY", help="Where runs are kept.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume/--no-resume", help="Go on with a run that exists, or refuse to touch it."),
-    ] = True,
+    total_timesteps: TotalTimestepsOption = None,
+    num_workers: NumWorkersOption = None,
+    data_dir: DataDirectoryOption = None,
+    resume: ResumeOption = True,
     progress: ProgressOption = "auto",
-    print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print every value and where it is from; train nothing.")
-    ] = False,
+    print_config: PrintConfigOption = False,
     format_name: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
@@ -75,16 +62,7 @@ def train(
     METTA_* variables, KEY=VALUE settings, options.
     """
     prepare_process()
-    options = {
-        "run": run,
-        "env": env,
-        "policy": policy,
-        "seed": seed,
-        "device": device,
-        "trainer.total_timesteps": total_timesteps,
-        "trainer.num_workers": num_workers,
-        "data_dir": data_dir,
-    }
+    options = training_options(run, env, policy, seed, device, total_timesteps, num_workers, data_dir)
     resolved = resolve(config or [], require_settings(words or []), options)
     if print_config:
         emit_config(resolved, format_name, output)
@@ -94,6 +72,29 @@ def train(
 
     result = run_training(resolved, resume=resume, progress=create_progress(progress))
     emit_result(result, result.environment, format_name, output)
+
+
+def training_options(
+    run: str | None,
+    env: str | None,
+    policy: str | None,
+    seed: int | None,
+    device: str | None,
+    total_timesteps: int | None,
+    num_workers: int | None,
+    data_dir: str | None,
+) -> dict[str, Any]:
+    """Return configuration key -> value for the options that every command that trains has."""
+    return {
+        "run": run,
+        "env": env,
+        "policy": policy,
+        "seed": seed,
+        "device": device,
+        "trainer.total_timesteps": total_timesteps,
+        "trainer.num_workers": num_workers,
+        "data_dir": data_dir,
+    }
 
 
 def emit_result(result: TrainResult, environment: str, format_name: str | None, output: str | None) -> None:
@@ -106,16 +107,26 @@ def emit_result(result: TrainResult, environment: str, format_name: str | None, 
         "epoch": result.epoch,
         "seconds": round(result.seconds, 3),
         "return_mean": result.return_mean,
+        "cost": result.cost,
     }
     evaluate = shlex.join(["metta", "eval", str(result.run_dir), "--env", environment])
     returns = "no episode has ended yet" if result.return_mean is None else f"{result.return_mean:.3f}"
     text = (
         f"Trained {result.agent_steps:,} agent steps ({result.epoch} epochs) in {duration(result.seconds)}.\n"
         f"Return:   {returns} (mean per agent of the last episodes)\n"
+        f"{cost_line(result)}"
         f"Run:      {result.run_dir}\n"
         f"Evaluate: {evaluate}"
     )
     emit([row], columns=tuple(row), format_name=format_name, destination=output, data=row, text=text)
+
+
+def cost_line(result: TrainResult) -> str:
+    """Return the line on what the run has cost; empty where METTA_HOURLY_COST says nothing."""
+    if result.cost is None:
+        return ""
+    per_million = 1e6 * result.cost / max(1, result.agent_steps)
+    return f"Cost:     {result.cost:.2f} ({per_million:.4f} per million agent steps)\n"
 
 
 def duration(seconds: float) -> str:

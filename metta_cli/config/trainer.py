@@ -334,7 +334,6 @@ UNSUPPORTED = (
     "hyperparameter_scheduler",
     "lr_scheduler.warmup_steps",
     "lr_scheduler.schedule_type",
-    "dual_policy",
     "curriculum_server",
     "async_factor",
     "zero_copy",

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from metta_cli.config.environment import EnvironmentSpec
+from metta_cli.environments.builders import build
 from metta_cli.errors import ConfigError
 
 AssignmentName = Literal["fraction", "team"]
@@ -83,6 +85,16 @@ class TeamAssignment:
         """See `Assignment`."""
         chosen = self._teams[generator.permutation(len(self._teams))[: self._num_teams]]
         return np.isin(teams, chosen)
+
+
+def teams_of(spec: EnvironmentSpec) -> list[int]:
+    """Return the team of each agent of an environment, in any order.
+
+    Raises:
+        ConfigError: if the environment cannot be built.
+    """
+    game = build(spec).game
+    return [agent.team_id for agent in game.agents] or [game.agent.team_id] * game.num_agents
 
 
 def create_assignment(name: AssignmentName, share: float, teams: Sequence[int]) -> Assignment:

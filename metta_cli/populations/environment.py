@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from metta_cli.environments.builders import build
 from metta_cli.environments.vector import EMPTY, FinishedEpisode, VectorEnvironment
 from metta_cli.errors import MettaError
-from metta_cli.populations.assignment import AssignmentName, create_assignment
+from metta_cli.populations.assignment import AssignmentName, create_assignment, teams_of
 from metta_cli.populations.opponents import Matchmaker, MatchResult, OpponentError, OpponentPool
 from metta_cli.populations.players import Turn, uniform_noise
 from metta_cli.populations.tally import Tally
@@ -70,8 +69,7 @@ class OpponentEnvironment:
         seed: int = 0,
     ) -> None:
         self.environment, self.pool, self.matchmaker, self.seed = environment, pool, matchmaker, seed
-        agents = build(environment.spec).game.agents
-        self.assignment = create_assignment(assignment, learner_share, [agent.team_id for agent in agents])
+        self.assignment = create_assignment(assignment, learner_share, teams_of(environment.spec))
         self.interface = environment.interface
         num_environments, num_agents = environment.num_environments, environment.agents_per_environment
         self.sizes = (self.assignment.num_learners, num_agents - self.assignment.num_learners)

@@ -9,15 +9,16 @@ Shape letters: `N` agents in all environments, `n` rows that one opponent acts f
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import ConfigError, IncompatibleError, UnknownNameError
 from metta_cli.policies.contract import Policy
 from metta_cli.populations.players import Player, Turn, choose_actions
@@ -45,6 +46,23 @@ class Opponent(Protocol):
                 its memory.
         """
         ...
+
+
+@dataclass(frozen=True)
+class OpponentSource:
+    """Makes an opponent for an environment.
+
+    Attributes:
+        name: what results call it; a URI.
+        create: takes the interface of the environment and its number of rows `N`, returns a new opponent.
+        reads_scripted_actions: whether its turns need `scripted_actions`.
+        description: what it is known by again.
+    """
+
+    name: str
+    create: Callable[[EnvironmentInterface, int], Opponent]
+    reads_scripted_actions: bool = False
+    description: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PolicyOpponent:

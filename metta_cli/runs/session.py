@@ -22,6 +22,8 @@ from metta_cli.artifacts.checkpoints import (
 )
 from metta_cli.config.schema import MettaConfig
 from metta_cli.errors import MettaError
+from metta_cli.populations.opponents import OpponentError
+from metta_cli.runs.cost import cost_of
 from metta_cli.runs.curves import plot_run
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.evaluator import Evaluator
@@ -63,6 +65,7 @@ class TrainResult:
         seconds: time spent training, over all sessions of the run.
         return_mean: mean return per agent of the last 200 episodes; None if none has ended yet.
         environment: name of the environment that it is described by.
+        cost: of all sessions of the run, where METTA_HOURLY_COST says what an hour costs.
     """
 
     run: str
@@ -73,6 +76,7 @@ class TrainResult:
     seconds: float
     return_mean: float | None
     environment: str
+    cost: float | None = None
 
 
 class Session:
@@ -124,6 +128,9 @@ class Session:
                 self.trainer.train(self._after_epoch)
             except RolloutStopped:
                 logger.info("stopping: what was not finished is dropped")
+            except OpponentError:
+                self._save()
+                raise
             self._save()
         finally:
             self.progress.close()
@@ -223,6 +230,7 @@ class Session:
             seconds=state.seconds,
             return_mean=self._return_mean(),
             environment=self.config.env.name,
+            cost=cost_of(self.trainer),
         )
 
 

@@ -22,20 +22,23 @@ from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings
 from metta_cli.environments.builders import build
+from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.players import is_builtin
-from metta_cli.runs.curriculum import (
-    TrainingTasks,
-    create_training_tasks,
-    training_interface,
-    training_spec,
-    with_curriculum,
-)
+from metta_cli.runs.cost import create_cost_meter
 from metta_cli.runs.directory import RunDirectory
+from metta_cli.runs.dual_policy import (
+    Opponents,
+    add_opponents,
+    learners_per_environment,
+    load_opponents,
+    warn_of_lost_opponents,
+)
 from metta_cli.runs.external import to_checkpoint
+from metta_cli.runs.kickstart import create_kickstarter
 from metta_cli.runs.machine import (
     choose_device,
     choose_num_workers,
@@ -43,13 +46,15 @@ from metta_cli.runs.machine import (
     keep_freed_memory,
 )
 from metta_cli.runs.monitoring import create_monitors
-from metta_cli.runs.policies import NO_TRUST, failed_to_load, load_weights, read_weights
+from metta_cli.runs.policies import NO_TRUST, Trust, failed_to_load, load_weights, read_weights
 from metta_cli.runs.provenance import git_state, versions
 from metta_cli.runs.session import Progress, Session, TrainResult
 from metta_cli.runs.signals import StopSignals
 from metta_cli.tracking.jsonl import JsonlTracker
 from metta_cli.tracking.tracker import Tracker, TrackerGroup
 from metta_cli.training.callbacks import Callback
+from metta_cli.training.environment import TrainingEnvironment
+from metta_cli.training.kickstarter import Kickstarter
 from metta_cli.training.optimizers import create_optimizer
 from metta_cli.training.trainer import Trainer
 
@@ -61,19 +66,21 @@ PLAIN_WEIGHTS_ONLY = (
 logger = logging.getLogger(__name__)
 
 
-def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> TrainResult:
+def train(
+    resolved: ResolvedConfig, *, resume: bool, progress: Progress, npc_trust: Trust = NO_TRUST
+) -> TrainResult:
     """Train a policy, or go on training it.
 
     Args:
         resolved: the configuration; a run that exists goes on from its newest valid checkpoint.
         resume: False refuses to touch a run that exists.
         progress: shows the run; started and closed here.
+        npc_trust: what the user vouches for in the file of an opponent.
 
     Raises:
         MettaError: for everything that a user can mend, before anything is written where possible.
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
-    resolved = with_curriculum(resolved)
     config = resolved.config
     device = choose_device(config.device)
     directory = RunDirectory(config.data_dir, config.run or time.strftime("run_%Y%m%d_%H%M%S"))
@@ -86,18 +93,20 @@ def train(resolved: ResolvedConfig, *, resume: bool, progress: Progress) -> Trai
     keep_freed_memory()
     initial = _initial_checkpoint(config)
     resolved = _with_architecture_of(initial, resolved)
-    _check_before_writing(resolved.config, initial)
+    opponents = load_opponents(resolved.config, device, npc_trust)
+    _check_before_writing(resolved.config, initial, opponents)
+    kickstarter = create_kickstarter(resolved.config, device)
     directory.create()
     with directory.lock(), StopSignals() as stop:
-        checkpoint = _newest_checkpoint(directory)
+        checkpoint = _newest_checkpoint(directory, config)
         resolved = _with_architecture_of(checkpoint, resolved)
         config = resolved.config
         epoch = checkpoint.manifest.epoch if checkpoint else 0
-        seed = int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0])
-        training = create_training_tasks(config, directory.path, seed, checkpoint)
-        with _create_environment(config, seed, training) as environment:
+        seed = _session_seed(config.seed, epoch)
+        with _create_environment(config, seed, opponents) as environment:
+            played, callbacks = add_opponents(opponents, environment, seed)
             start = checkpoint or initial
-            trainer = _create_trainer(config, directory, environment, device, start, stop, training.callbacks)
+            trainer = _create_trainer(config, directory, played, device, start, stop, callbacks, kickstarter)
             if checkpoint is not None:
                 _go_on(trainer, checkpoint)
             _describe(directory, resolved)
@@ -136,41 +145,49 @@ def _with_architecture_of(checkpoint: Checkpoint | None, resolved: ResolvedConfi
     return replace(resolved, config=resolved.config.model_copy(update={"policy": policy}))
 
 
-def _check_before_writing(config: MettaConfig, initial: Checkpoint | None) -> None:
+def _check_before_writing(
+    config: MettaConfig, initial: Checkpoint | None, opponents: Opponents | None
+) -> None:
     """Try what needs no run directory, so that a mistake leaves none behind."""
     unsupported = unsupported_settings(config.trainer)
     if unsupported:
         raise ConfigError(
             f"this version does not act upon {', '.join(unsupported)}", "leave it at its default"
         )
+    if opponents is not None:
+        opponents.check(config.env)
     count_environments(config)
-    interface = training_interface(config)
+    interface = interface_of(build(config.env))
     create_policy(config.policy.name, interface, config.policy.args)
     if initial is not None:
         _check_fit(config, interface, initial)
 
 
-def _newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:
+def _newest_checkpoint(directory: RunDirectory, config: MettaConfig) -> Checkpoint | None:
     checkpoint, skipped = latest_valid_checkpoint(directory.checkpoints)
     for reason in skipped:
         logger.warning("%s", reason)
     if checkpoint is not None:
         logger.info("going on from %s", checkpoint.manifest.name)
+        warn_of_lost_opponents(checkpoint.manifest.config, config)
     return checkpoint
 
 
-def _create_environment(config: MettaConfig, seed: int, training: TrainingTasks) -> VectorEnvironment:
-    """Make the environments of a session; its seed follows from the run's and the epoch it starts at."""
+def _session_seed(seed: int, epoch: int) -> int:
+    """Return the seed of a session of a run, from the run's and the epoch that it starts at."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _create_environment(config: MettaConfig, seed: int, opponents: Opponents | None) -> VectorEnvironment:
     trainer = config.trainer
     num_environments = count_environments(config)
     return VectorEnvironment(
-        training_spec(config),
+        config.env,
         num_environments=num_environments,
         num_workers=choose_num_workers(trainer.num_workers, num_environments),
         seed=seed,
         stagger_episodes=True,
-        tasks=training.tasks,
-        task_source=training.source,
+        scripted_actions=opponents is not None and opponents.read_scripted_actions,
     )
 
 
@@ -187,7 +204,7 @@ def count_environments(config: MettaConfig) -> int:
         ConfigError: if no number of environments fits the batch.
     """
     trainer = config.trainer
-    agents = build(training_spec(config)).game.num_agents
+    agents = learners_per_environment(trainer.dual_policy, config.env)
     segments = trainer.batch_size // trainer.bptt_horizon
     most = max(1, min(trainer.forward_pass_minibatch_target_size, segments) // agents)
     for count in range(most, 0, -1):
@@ -205,11 +222,12 @@ def count_environments(config: MettaConfig) -> int:
 def _create_trainer(
     config: MettaConfig,
     directory: RunDirectory,
-    environment: VectorEnvironment,
+    environment: TrainingEnvironment,
     device: torch.device,
     start: Checkpoint | None,
     stop: StopSignals,
     callbacks: dict[str, Callback],
+    kickstarter: Kickstarter | None,
 ) -> Trainer:
     torch.manual_seed(config.seed)
     policy = create_policy(config.policy.name, environment.interface, config.policy.args)
@@ -224,7 +242,8 @@ def _create_trainer(
         optimizer=create_optimizer(config.trainer, policy),
         device=device,
         should_stop=lambda: stop.requested is not None,
-        callbacks=callbacks | create_monitors(config.trainer, policy, directory),
+        callbacks=callbacks | create_cost_meter() | create_monitors(config.trainer, policy, directory),
+        kickstarter=kickstarter,
     )
 
 

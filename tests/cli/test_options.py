@@ -8,6 +8,9 @@ COMMANDS = {
     "": "--version --debug --install-completion --show-completion --help -h",
     "train": "KEY=VALUE --config --run --env --policy --seed --device --total-timesteps --num-workers"
     " --data-dir --resume --no-resume --progress --print-config --format --output -o --help -h",
+    "dual-train": "NPC_URI KEY=VALUE --config --run --env --policy --policy-agents-pct --assignment --seed"
+    " --device --total-timesteps --num-workers --data-dir --resume --no-resume --allow-pickle --sha256"
+    " --progress --print-config --format --output -o --help -h",
     "eval": "URI KEY=VALUE --suite --env --episodes --seed --workers --device --config --output-dir"
     " --save-replays --baselines --no-baselines --allow-pickle --sha256 --progress --format --output -o"
     " --help -h",

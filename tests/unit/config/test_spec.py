@@ -115,12 +115,7 @@ trainer:
     assert (opponent.enabled, opponent.policy_a_percentage, opponent.npc_type) == (True, 0.75, "checkpoint")
     assert opponent.checkpoint_npc.checkpoint_path.endswith("your_old_policy_run:latest")
     assert (config.run, config.evals.name) == ("other", "all")
-    assert unsupported_settings(config.trainer) == [
-        "trainer.dual_policy.enabled",
-        "trainer.dual_policy.policy_a_percentage",
-        "trainer.dual_policy.npc_type",
-        "trainer.dual_policy.checkpoint_npc.checkpoint_path",
-    ]
+    assert unsupported_settings(config.trainer) == []
 
 
 def test_the_external_policy_example_is_read(write):

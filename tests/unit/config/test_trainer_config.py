@@ -237,8 +237,6 @@ def test_what_this_version_acts_upon_is_supported():
         ("kickstart.teacher_uri", "x"),
         ("kickstart.additional_teachers", [{"teacher_uri": "x"}]),
         ("hyperparameter_scheduler.ppo_clip_schedule", {"type": "linear"}),
-        ("dual_policy.enabled", True),
-        ("dual_policy.checkpoint_npc.checkpoint_path", "x"),
         ("lr_scheduler.warmup_steps", 5),
         ("compile", True),
         ("cpu_offload", True),

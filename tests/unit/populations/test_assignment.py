@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from metta_cli.config.catalogue import find_environment
 from metta_cli.errors import ConfigError
-from metta_cli.populations.assignment import FractionAssignment, TeamAssignment, largest_remainder
+from metta_cli.populations.assignment import FractionAssignment, TeamAssignment, largest_remainder, teams_of
 
 
 def generator(seed=0):
@@ -46,3 +47,12 @@ def test_the_whole_share_is_no_mistake():
 def test_teams_need_several_teams_of_one_size(teams):
     with pytest.raises(ConfigError, match="assignment=fraction"):
         TeamAssignment(0.5, teams)
+
+
+@pytest.mark.parametrize(
+    ("environment", "teams"),
+    [("navigation/simple", [0]), ("memory/memory_one_apple", None), ("laser_tag", [0] * 4 + [1] * 4)],
+)
+def test_the_teams_of_an_environment_are_known_before_it_runs(environment, teams):
+    found = teams_of(find_environment(environment))
+    assert found == (teams or [0] * len(found)) != []
