@@ -61,29 +61,6 @@ def test_the_example_keeps_the_contract_that_its_own_tests_inherit(environment: 
     assert " skipped" not in result.stdout
 
 
-def test_the_example_is_trained_and_evaluated_like_a_built_in_policy(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    words = """
-        train env=navigation/simple policy=token_bag policy.args.hidden_size=16 run=bag --progress none
-        trainer.total_timesteps=1 trainer.batch_size=1024 trainer.minibatch_size=512 trainer.num_workers=0
-        --format json
-    """
-    result = metta(words, environment, tmp_path)
-    assert result["epoch"] == 1
-    assert result["agent_steps"] == 1024
-
-    result = metta("eval bag --env navigation/simple --episodes 2 --format json", environment, tmp_path)
-    assert result["simulations"]["navigation/simple"]["num_episodes"] == 2
-
-
-def metta(words: str, environment: dict[str, str], folder: Path) -> dict:
-    command = [sys.executable, "-m", "metta_cli", *words.split()]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
-
-
 def plugin_names(environment: dict[str, str]) -> list[str]:
     code = "from metta_cli.extensions import POLICIES, plugin_names; print(*plugin_names(POLICIES))"
     command = [sys.executable, "-c", code]
