@@ -14,6 +14,7 @@ import typer
 
 from metta_cli import __version__
 from metta_cli.cli import (
+    cache,
     configs,
     dual_train,
     eval_external,
@@ -22,6 +23,7 @@ from metta_cli.cli import (
     inspect,
     plot,
     plugins,
+    push,
     replay,
     train,
 )
@@ -66,7 +68,9 @@ app.command("eval-external", epilog=eval_external.EPILOG)(keep_broken_pipes(eval
 app.command("inspect")(keep_broken_pipes(inspect.inspect))
 app.command("export", epilog=export.EPILOG)(keep_broken_pipes(export.export))
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
+app.command("push", epilog=push.EPILOG)(keep_broken_pipes(push.push))
 app.command("plot")(plot.plot)
+app.add_typer(cache.app, name="cache")
 app.add_typer(configs.app, name="configs")
 app.add_typer(plugins.app, name="plugins")
 

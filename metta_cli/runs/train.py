@@ -21,14 +21,19 @@ from metta_cli.artifacts.checkpoints import (
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
 from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings
-from metta_cli.environments.builders import build
-from metta_cli.environments.interface import interface_of
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.players import is_builtin
 from metta_cli.runs.cost import create_cost_meter
+from metta_cli.runs.curriculum import (
+    TrainingTasks,
+    create_training_tasks,
+    training_interface,
+    training_spec,
+    with_curriculum,
+)
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.dual_policy import (
     Opponents,
@@ -81,6 +86,7 @@ def train(
         MettaError: for everything that a user can mend, before anything is written where possible.
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
+    resolved = with_curriculum(resolved)
     config = resolved.config
     device = choose_device(config.device)
     directory = RunDirectory(config.data_dir, config.run or time.strftime("run_%Y%m%d_%H%M%S"))
@@ -103,8 +109,10 @@ def train(
         config = resolved.config
         epoch = checkpoint.manifest.epoch if checkpoint else 0
         seed = _session_seed(config.seed, epoch)
-        with _create_environment(config, seed, opponents) as environment:
+        training = create_training_tasks(config, directory.path, seed, checkpoint)
+        with _create_environment(config, seed, opponents, training) as environment:
             played, callbacks = add_opponents(opponents, environment, seed)
+            callbacks |= training.callbacks
             start = checkpoint or initial
             trainer = _create_trainer(config, directory, played, device, start, stop, callbacks, kickstarter)
             if checkpoint is not None:
@@ -155,9 +163,9 @@ def _check_before_writing(
             f"this version does not act upon {', '.join(unsupported)}", "leave it at its default"
         )
     if opponents is not None:
-        opponents.check(config.env)
+        opponents.check(training_spec(config))
     count_environments(config)
-    interface = interface_of(build(config.env))
+    interface = training_interface(config)
     create_policy(config.policy.name, interface, config.policy.args)
     if initial is not None:
         _check_fit(config, interface, initial)
@@ -178,15 +186,19 @@ def _session_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-def _create_environment(config: MettaConfig, seed: int, opponents: Opponents | None) -> VectorEnvironment:
+def _create_environment(
+    config: MettaConfig, seed: int, opponents: Opponents | None, training: TrainingTasks
+) -> VectorEnvironment:
     trainer = config.trainer
     num_environments = count_environments(config)
     return VectorEnvironment(
-        config.env,
+        training_spec(config),
         num_environments=num_environments,
         num_workers=choose_num_workers(trainer.num_workers, num_environments),
         seed=seed,
         stagger_episodes=True,
+        tasks=training.tasks,
+        task_source=training.source,
         scripted_actions=opponents is not None and opponents.read_scripted_actions,
     )
 
@@ -204,7 +216,7 @@ def count_environments(config: MettaConfig) -> int:
         ConfigError: if no number of environments fits the batch.
     """
     trainer = config.trainer
-    agents = learners_per_environment(trainer.dual_policy, config.env)
+    agents = learners_per_environment(trainer.dual_policy, training_spec(config))
     segments = trainer.batch_size // trainer.bptt_horizon
     most = max(1, min(trainer.forward_pass_minibatch_target_size, segments) // agents)
     for count in range(most, 0, -1):
