@@ -20,6 +20,7 @@ COMMANDS = {
     "inspect": "URI --pytorch-config --allow-pickle --sha256 --format --output -o --help -h",
     "export": "URI --to --output -o --env --pytorch-config --allow-pickle --sha256 --help -h",
     "replay": "PATH --to --output -o --help -h",
+    "push": "URI RUN --data-dir --help -h",
     "plot": "RUN --output -o --help -h",
     "cache": "--help -h",
     "cache ls": "--format --output -o --help -h",

@@ -100,7 +100,7 @@ class S3Server:
     def get(self, key: str) -> bytes:
         return self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         return [item["Key"] for item in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
 
     def put_directory(self, directory: Path, prefix: str) -> None:
