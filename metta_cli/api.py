@@ -6,43 +6,144 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metta_cli.algorithms.advantages import compute_advantage
+    from metta_cli.algorithms.priorities import calculate_anneal_beta
+    from metta_cli.config.curriculum import CurriculumConfig, Task
+    from metta_cli.config.environment import EnvironmentSpec
+    from metta_cli.config.interface import EnvironmentInterface
     from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
     from metta_cli.config.trainer import TrainerConfig
     from metta_cli.policies.lstm import LSTMWrapper
     from metta_cli.policies.mixin import PyTorchAgentMixin
+    from metta_cli.policies.registry import create_policy, register_policy
+    from metta_cli.runs.kickstart import create_kickstarter
+    from metta_cli.runs.library import (
+        Agent,
+        Environment,
+        RunDirectories,
+        create_evaluation_config_suite,
+        create_replay_config,
+        save_experiment_config,
+        setup_device_and_distributed,
+        setup_run_directories,
+    )
+    from metta_cli.runs.loop import (
+        evaluate_policy,
+        load_checkpoint,
+        record_replay,
+        save_checkpoint,
+    )
+    from metta_cli.runs.monitors import (
+        MemoryMonitor,
+        Stopwatch,
+        SystemMonitor,
+    )
     from metta_cli.runs.policies import Trust
     from metta_cli.runs.policy_store import (
         LoadedAgent,
-        PolicyRecord,
         PolicyStore,
         load_policy_from_checkpoint,
     )
+    from metta_cli.runs.records import PolicyMetadata, PolicyRecord
+    from metta_cli.training.callbacks import Callback
+    from metta_cli.training.experience import Experience, Minibatch
+    from metta_cli.training.kickstarter import Kickstarter, Teacher
+    from metta_cli.training.optimizers import Optimizer, create_optimizer
+    from metta_cli.training.rollout import (
+        accumulate_rollout_stats,
+        mean_statistics,
+        perform_rollout_step,
+    )
+    from metta_cli.training.trainer import Trainer
+    from metta_cli.training.update import Losses, process_minibatch_update
 
 __all__ = [
+    "Agent",
+    "Callback",
+    "CurriculumConfig",
+    "Environment",
+    "EnvironmentInterface",
+    "EnvironmentSpec",
+    "Experience",
+    "Kickstarter",
     "LSTMWrapper",
     "LoadedAgent",
+    "Losses",
+    "MemoryMonitor",
+    "Minibatch",
+    "Optimizer",
+    "PolicyMetadata",
     "PolicyRecord",
     "PolicyStore",
     "PyTorchAgentMixin",
+    "RunDirectories",
     "SimulationSuiteConfig",
     "SingleEnvSimulationConfig",
+    "Stopwatch",
+    "SystemMonitor",
+    "Task",
+    "Teacher",
+    "Trainer",
     "TrainerConfig",
     "Trust",
+    "accumulate_rollout_stats",
+    "calculate_anneal_beta",
+    "compute_advantage",
+    "create_evaluation_config_suite",
+    "create_kickstarter",
+    "create_optimizer",
+    "create_policy",
+    "create_replay_config",
+    "evaluate_policy",
+    "load_checkpoint",
     "load_policy_from_checkpoint",
+    "mean_statistics",
+    "perform_rollout_step",
+    "process_minibatch_update",
+    "record_replay",
+    "register_policy",
+    "save_checkpoint",
+    "save_experiment_config",
+    "setup_device_and_distributed",
+    "setup_run_directories",
 ]
 
-_MODULES = {
-    "LSTMWrapper": "metta_cli.policies.lstm",
-    "LoadedAgent": "metta_cli.runs.policy_store",
-    "PolicyRecord": "metta_cli.runs.policy_store",
-    "PolicyStore": "metta_cli.runs.policy_store",
-    "PyTorchAgentMixin": "metta_cli.policies.mixin",
-    "SimulationSuiteConfig": "metta_cli.config.simulation",
-    "SingleEnvSimulationConfig": "metta_cli.config.simulation",
-    "TrainerConfig": "metta_cli.config.trainer",
-    "Trust": "metta_cli.runs.policies",
-    "load_policy_from_checkpoint": "metta_cli.runs.policy_store",
+_NAMES = {
+    "metta_cli.algorithms.advantages": ("compute_advantage",),
+    "metta_cli.algorithms.priorities": ("calculate_anneal_beta",),
+    "metta_cli.config.curriculum": ("CurriculumConfig", "Task"),
+    "metta_cli.config.environment": ("EnvironmentSpec",),
+    "metta_cli.config.interface": ("EnvironmentInterface",),
+    "metta_cli.config.simulation": ("SimulationSuiteConfig", "SingleEnvSimulationConfig"),
+    "metta_cli.config.trainer": ("TrainerConfig",),
+    "metta_cli.policies.lstm": ("LSTMWrapper",),
+    "metta_cli.policies.mixin": ("PyTorchAgentMixin",),
+    "metta_cli.policies.registry": ("create_policy", "register_policy"),
+    "metta_cli.runs.kickstart": ("create_kickstarter",),
+    "metta_cli.runs.library": (
+        "Agent",
+        "Environment",
+        "RunDirectories",
+        "create_evaluation_config_suite",
+        "create_replay_config",
+        "save_experiment_config",
+        "setup_device_and_distributed",
+        "setup_run_directories",
+    ),
+    "metta_cli.runs.loop": ("evaluate_policy", "load_checkpoint", "record_replay", "save_checkpoint"),
+    "metta_cli.runs.monitors": ("MemoryMonitor", "Stopwatch", "SystemMonitor"),
+    "metta_cli.runs.policies": ("Trust",),
+    "metta_cli.runs.policy_store": ("LoadedAgent", "PolicyStore", "load_policy_from_checkpoint"),
+    "metta_cli.runs.records": ("PolicyMetadata", "PolicyRecord"),
+    "metta_cli.training.callbacks": ("Callback",),
+    "metta_cli.training.experience": ("Experience", "Minibatch"),
+    "metta_cli.training.kickstarter": ("Kickstarter", "Teacher"),
+    "metta_cli.training.optimizers": ("Optimizer", "create_optimizer"),
+    "metta_cli.training.rollout": ("accumulate_rollout_stats", "mean_statistics", "perform_rollout_step"),
+    "metta_cli.training.trainer": ("Trainer",),
+    "metta_cli.training.update": ("Losses", "process_minibatch_update"),
 }
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

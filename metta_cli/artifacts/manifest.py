@@ -80,6 +80,8 @@ class CheckpointManifest(Section):
     """Resolved configuration of the run."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Named evaluation results, as they are logged."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """Whatever else a program wanted to keep beside the policy."""
     created_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
     """When it was saved, with time zone."""
     versions: dict[str, str] = Field(default_factory=dict)
