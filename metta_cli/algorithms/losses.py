@@ -116,21 +116,32 @@ def total_loss(
     return policy_loss + vf_coef * value_loss - ent_coef * entropy.mean()
 
 
-def normalize_advantages(advantages: Tensor) -> Tensor:
-    """Return `(advantages - mean) / (std + 1e-8)` over all elements, with the unbiased standard deviation.
+def advantage_statistics(advantages: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and unbiased standard deviation, two scalars, for `normalize_advantages`.
 
-    Equal advantages, also a single one, say nothing about which action was better and become zeros. (The
-    formula itself gives NaN for a single element, and rounding errors divided by 1e-8 for equal ones.)
+    Equal advantages, also a single one, say nothing about which action was better: their deviation is taken
+    to be infinite, so that they become zeros. (The formula itself gives NaN for a single element, and
+    rounding errors divided by 1e-8 for equal ones.)
 
     Args:
         advantages: any shape, not empty.
+    """
+    advantages = advantages.detach()
+    deviation = advantages.std(correction=1) if advantages.numel() > 1 else torch.zeros_like(advantages.sum())
+    is_constant = advantages.amax() == advantages.amin()
+    return advantages.mean(), torch.where(is_constant, torch.full_like(deviation, torch.inf), deviation)
+
+
+def normalize_advantages(advantages: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Return `(advantages - mean) / (std + 1e-8)`.
+
+    Args:
+        advantages: any shape, not empty.
+        statistics: mean and deviation, of a whole of which these are a part; None takes their own.
 
     Returns:
         The same shape, without gradient.
     """
     advantages = advantages.detach()
-    if advantages.numel() == 1:
-        return torch.zeros_like(advantages)
-    normalized = (advantages - advantages.mean()) / (advantages.std(correction=1) + _NORMALIZATION_EPS)
-    is_constant = advantages.amax() == advantages.amin()
-    return torch.where(is_constant, torch.zeros_like(advantages), normalized)
+    mean, deviation = advantage_statistics(advantages) if statistics is None else statistics
+    return (advantages - mean) / (deviation + _NORMALIZATION_EPS)

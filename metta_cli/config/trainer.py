@@ -14,71 +14,15 @@ from pydantic import AliasChoices, Field, model_validator
 
 from metta_cli.config.curriculum import CurriculumConfig
 from metta_cli.config.dual_policy import DualPolicyConfig
+from metta_cli.config.learning import (
+    OptimizerConfig,
+    PPOConfig,
+    PrioritizedExperienceReplayConfig,
+    RewardCenteringConfig,
+    VTraceConfig,
+)
+from metta_cli.config.schedules import HyperparameterSchedulerConfig, LearningRateSchedulerConfig
 from metta_cli.config.section import Section
-
-
-class OptimizerConfig(Section):
-    """The optimizer and its step size."""
-
-    type: Literal["adam", "muon"] = "adam"
-    """Which optimizer."""
-    learning_rate: float = Field(default=0.000457, gt=0, le=1)
-    """Step size."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the running mean of the gradient."""
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the running mean of the squared gradient."""
-    eps: float = Field(default=1e-12, gt=0)
-    """Added to the denominator of the step."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Coefficient of the L2 penalty that the optimizer adds to the gradient."""
-
-
-class PPOConfig(Section):
-    """The losses of proximal policy optimization."""
-
-    clip_coef: float = Field(default=0.1, gt=0, le=1)
-    """The importance ratio is clipped to [1 - clip_coef, 1 + clip_coef]."""
-    ent_coef: float = Field(default=0.0021, ge=0)
-    """Weight of the entropy bonus."""
-    gae_lambda: float = Field(default=0.916, ge=0, le=1)
-    """Mixing of the advantage estimate; 1 is the full return."""
-    gamma: float = Field(default=0.977, ge=0, le=1)
-    """Discount per step."""
-    max_grad_norm: float = Field(default=0.5, gt=0)
-    """The global norm of the gradient is clipped to this."""
-    vf_clip_coef: float = Field(default=0.1, ge=0)
-    """How far a new value may move from the value at collection time, if `clip_vloss`."""
-    vf_coef: float = Field(default=0.44, ge=0)
-    """Weight of the value loss."""
-    l2_reg_loss_coef: float = Field(default=0.0, ge=0)
-    """Weight of the squared norm of the weights."""
-    l2_init_loss_coef: float = Field(default=0.0, ge=0)
-    """Weight of the squared distance to the initial weights."""
-    norm_adv: bool = True
-    """Whether the advantages of a minibatch are shifted to mean 0 and scaled to variance 1."""
-    clip_vloss: bool = True
-    """Whether the value loss is clipped."""
-    target_kl: float | None = Field(default=None, gt=0)
-    """Passes over the batch end early when the approximate KL divergence exceeds this."""
-
-
-class PrioritizedExperienceReplayConfig(Section):
-    """How segments are drawn for a minibatch if `sampling` is prioritized."""
-
-    prio_alpha: float = Field(default=0.0, ge=0, le=1)
-    """Exponent of the priorities; 0 draws uniformly."""
-    prio_beta0: float = Field(default=0.6, ge=0, le=1)
-    """Exponent of the importance weights at the start; it rises to 1 over the run."""
-
-
-class VTraceConfig(Section):
-    """Off-policy correction of the advantages."""
-
-    vtrace_rho_clip: float = Field(default=1.0, gt=0)
-    """Bound on the ratio that weights the temporal difference."""
-    vtrace_c_clip: float = Field(default=1.0, gt=0)
-    """Bound on the ratio that cuts the trace."""
 
 
 class InitialPolicyConfig(Section):
@@ -183,36 +127,6 @@ class ProfilerConfig(Section):
     """Where profiles go; None is `profiles/` in the run directory."""
 
 
-class HyperparameterSchedulerConfig(Section):
-    """Schedules of single hyperparameters over the run."""
-
-    learning_rate_schedule: dict[str, Any] | None = None
-    """Schedule of `optimizer.learning_rate`."""
-    ppo_clip_schedule: dict[str, Any] | None = None
-    """Schedule of `ppo.clip_coef`."""
-    ppo_ent_coef_schedule: dict[str, Any] | None = None
-    """Schedule of `ppo.ent_coef`."""
-    ppo_vf_clip_schedule: dict[str, Any] | None = None
-    """Schedule of `ppo.vf_clip_coef`."""
-    ppo_l2_reg_loss_schedule: dict[str, Any] | None = None
-    """Schedule of `ppo.l2_reg_loss_coef`."""
-    ppo_l2_init_loss_schedule: dict[str, Any] | None = None
-    """Schedule of `ppo.l2_init_loss_coef`."""
-
-
-class LearningRateSchedulerConfig(Section):
-    """The schedule of the learning rate."""
-
-    enabled: bool = False
-    """Whether there is one."""
-    anneal_lr: bool = False
-    """Whether the learning rate falls linearly, to 0 at `total_timesteps`; only if `enabled`."""
-    warmup_steps: int | None = Field(default=None, ge=0)
-    """Agent steps over which the learning rate rises at the start."""
-    schedule_type: str | None = None
-    """Shape of the schedule."""
-
-
 class CurriculumServerConfig(Section):
     """A server that hands out tasks to several machines."""
 
@@ -233,8 +147,13 @@ class TrainerConfig(Section):
     """Agent steps per gradient step; divides `batch_size` and is a multiple of `bptt_horizon`."""
     bptt_horizon: int = Field(default=64, gt=0)
     """Steps per segment that gradients flow through."""
+    max_minibatch_size: int | None = Field(default=None, gt=0)
+    """Agent steps of a minibatch that go through the network at once; less needs less memory and takes more
+    time, and the gradient is the same. Divides `minibatch_size`; None is all of it."""
     update_epochs: int = Field(default=1, gt=0)
     """Passes over one batch of experience."""
+    recompute_advantages: bool = False
+    """Whether passes after the first estimate values and advantages anew, for targets and priorities."""
     sampling: Literal["prioritized", "sequential"] = "prioritized"
     """Whether minibatches are drawn by priority, or every segment is used once per pass."""
     bootstrap_truncations: bool = True
@@ -253,6 +172,8 @@ class TrainerConfig(Section):
     """Drawing of minibatches by priority."""
     vtrace: VTraceConfig = VTraceConfig()
     """Off-policy correction."""
+    reward_centering: RewardCenteringConfig = RewardCenteringConfig()
+    """Subtraction of the mean reward."""
     initial_policy: InitialPolicyConfig = InitialPolicyConfig()
     """Where the weights come from."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -298,9 +219,21 @@ class TrainerConfig(Section):
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
-        for size, part in (("batch_size", "minibatch_size"), ("minibatch_size", "bptt_horizon")):
+        parts = [("batch_size", "minibatch_size"), ("minibatch_size", "bptt_horizon")]
+        if self.max_minibatch_size is not None:
+            parts += [("minibatch_size", "max_minibatch_size"), ("max_minibatch_size", "bptt_horizon")]
+        for size, part in parts:
             if getattr(self, size) % getattr(self, part):
                 raise ValueError(f"{part} ({getattr(self, part)}) must divide {size} ({getattr(self, size)})")
+        return self
+
+    @model_validator(mode="after")
+    def _one_schedule_of_the_learning_rate(self) -> Self:
+        if self.hyperparameter_scheduler.learning_rate_schedule and self.lr_scheduler.shape != "constant":
+            raise ValueError(
+                "hyperparameter_scheduler.learning_rate_schedule and lr_scheduler are both a schedule of the "
+                "learning rate: keep one"
+            )
         return self
 
     @model_validator(mode="after")
@@ -317,9 +250,6 @@ class TrainerConfig(Section):
 
 
 UNSUPPORTED = (
-    "optimizer.type",
-    "ppo.l2_reg_loss_coef",
-    "ppo.l2_init_loss_coef",
     "initial_policy.type",
     "initial_policy.range",
     "initial_policy.metric",
@@ -330,10 +260,6 @@ UNSUPPORTED = (
     "simulation.skip_git_check",
     "simulation.git_hash",
     "simulation.simulations",
-    "kickstart",
-    "hyperparameter_scheduler",
-    "lr_scheduler.warmup_steps",
-    "lr_scheduler.schedule_type",
     "curriculum_server",
     "async_factor",
     "zero_copy",

@@ -50,6 +50,12 @@ GLOSSARY: dict[str, MetricDefinition] = {
     "losses/current_logprobs": MetricDefinition(
         "nat", _MINIBATCH + "the log-probability of the actions that were taken, under the current policy"
     ),
+    "losses/l2_reg_loss": MetricDefinition(
+        "1", "l2_reg_loss_coef * the sum of the squares of the weights of linear and convolution layers"
+    ),
+    "losses/l2_init_loss": MetricDefinition(
+        "1", "l2_init_loss_coef * the squared distance of these weights from where they were at the start"
+    ),
     "losses/ks_action_loss": MetricDefinition(
         "nat", _MINIBATCH + "the cross entropy to the teachers' actions, weighted and annealed"
     ),
@@ -161,6 +167,9 @@ GLOSSARY: dict[str, MetricDefinition] = {
 """Name -> definition."""
 
 FAMILIES: dict[str, MetricDefinition] = {
+    "hyperparameters/": MetricDefinition(
+        "as named", "hyperparameters/SETTING: value of a setting of trainer.ppo that has a schedule"
+    ),
     "gradients/": MetricDefinition(
         "1",
         "gradients/PARAMETER/mean, variance (of the elements) and norm: of the clipped gradient of the last "

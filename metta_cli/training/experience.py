@@ -6,7 +6,7 @@ steps of that agent, so every row belongs to one agent and none is left half ful
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Minibatch:
         dones: bool `[M, T + 1]`.
         state: recurrent state before the first step, `[L, M, H]`.
         weights: `[M, 1]`, importance weights of prioritized sampling.
+        normalization: mean and deviation that normalize the advantages; None takes those of the minibatch.
     """
 
     index: Tensor
@@ -48,12 +49,27 @@ class Minibatch:
     dones: Tensor
     state: RecurrentState
     weights: Tensor
+    normalization: tuple[Tensor, Tensor] | None = None
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Return the minibatch on a device; what lies there already is not copied."""
-        moved = {name: part.to(device) for name, part in vars(self).items() if name != "state"}
-        state = {name: part.to(device) for name, part in self.state.items()}
-        return Minibatch(**moved, state=state)
+        return self._map(lambda part: part.to(device), lambda part: part.to(device))
+
+    def split(self, num_segments: int) -> list[Minibatch]:
+        """Return parts of `num_segments` segments, which divides `M`; without copying."""
+        if num_segments >= len(self.index):
+            return [self]
+        starts = range(0, len(self.index), num_segments)
+        return [self._rows(slice(start, start + num_segments)) for start in starts]
+
+    def _rows(self, rows: slice) -> Minibatch:
+        return self._map(lambda part: part[rows], lambda part: part[:, rows])
+
+    def _map(self, change: Callable[[Tensor], Tensor], change_state: Callable[[Tensor], Tensor]) -> Minibatch:
+        """Return the minibatch with every tensor changed, and those of the recurrent state in their way."""
+        changed = {name: change(part) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        state = {name: change_state(part) for name, part in self.state.items()}
+        return Minibatch(**changed, state=state, normalization=self.normalization)
 
 
 class Experience:
@@ -82,6 +98,8 @@ class Experience:
             Without any of them the policy has no memory.
         truncation_discount: the value of the last observation of an episode that was cut by time is
             added to its last reward with this factor, usually gamma; 0 takes the cut for an end.
+        reward_beta: share of the newest reward in the running mean of each agent's rewards, which is
+            subtracted from them; 0 subtracts nothing.
 
     Raises:
         ConfigError: if the batch cannot be divided into whole segments of all agents.
@@ -101,6 +119,7 @@ class Experience:
         num_lstm_layers: int = 1,
         state_shapes: Mapping[str, tuple[int, int]] | None = None,
         truncation_discount: float = 0.0,
+        reward_beta: float = 0.0,
     ) -> None:
         _check_sizes(total_agents, batch_size, bptt_horizon, minibatch_size)
         if state_shapes is None:
@@ -113,6 +132,7 @@ class Experience:
         self.num_minibatches = self.num_segments // self.minibatch_segments
         self.num_actions = int(getattr(atn_space, "n", atn_space))
         self.truncation_discount = truncation_discount
+        self.reward_beta = reward_beta
         self.state_shapes = dict(state_shapes)
         self._allocate(_token_rows(obs_space), device)
         self._begin(device)
@@ -136,6 +156,7 @@ class Experience:
         self.ready_for_training = False
         self.current_state = self._zero_state(agents, device)
         self.current_rewards = torch.zeros(agents, device=device)
+        self.reward_means = torch.zeros(agents, device=device)
         self.current_terminals = torch.ones(agents, dtype=torch.bool, device=device)
         self.current_truncations = torch.zeros(agents, dtype=torch.bool, device=device)
 

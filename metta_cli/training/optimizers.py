@@ -9,22 +9,37 @@ from torch import Tensor, nn
 
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.errors import CheckpointError, ConfigError, MettaError
+from metta_cli.training.muon import Muon, hidden_matrices
+
+OPTIMIZER_TYPES = ("adam", "adamw", "muon", "adamw_schedulefree")
 
 
 class Optimizer:
     """Steps the parameters of a policy.
 
+    `adamw_schedulefree` keeps two sets of weights: those that act and learn, and their mean, which is better
+    and is to be evaluated and saved. `train()` and `eval()` put the one or the other into the policy; they
+    do nothing with other types. A new optimizer is in training mode.
+
+    Sources: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980 (`adam`); Loshchilov and Hutter 2019,
+        https://arxiv.org/abs/1711.05101 (`adamw`); Jordan et al. 2024,
+        https://kellerjordan.github.io/posts/muon (`muon`); Defazio et al. 2024,
+        https://arxiv.org/abs/2405.15682 (`adamw_schedulefree`).
+
     Args:
-        optimizer_type: `adam` (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980).
-        policy: whose parameters are optimized.
-        learning_rate: step size.
-        betas: decays of the running means of the gradient and of its square.
+        optimizer_type: one of `OPTIMIZER_TYPES`. `muon` steps the matrices of hidden layers and leaves the
+            rest to AdamW, see `hidden_matrices`.
+        policy: whose parameters are optimized; it lies on its device.
+        learning_rate: step size. Muon's steps are scaled to the length of Adam's, so that the same fits.
+        betas: decays of the running means of the gradient and of its square; Muon has the first.
         eps: added to the denominator of the step.
-        weight_decay: coefficient of the L2 penalty that Adam adds to the gradient.
+        weight_decay: Adam adds this times the weights to the gradient; the others shrink the weights by
+            this times the learning rate.
         max_grad_norm: the global norm of the gradient is clipped to this.
+        learning_rate_adam: step size of what Muon leaves to AdamW; None is `learning_rate`.
 
     Raises:
-        ConfigError: if there is no optimizer of this name.
+        ConfigError: if there is no optimizer of this name, or what it needs is not installed.
     """
 
     def __init__(
@@ -37,18 +52,51 @@ class Optimizer:
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         max_grad_norm: float = 0.5,
+        learning_rate_adam: float | None = None,
     ) -> None:
-        if optimizer_type != "adam":
-            raise ConfigError(f"there is no optimizer '{optimizer_type}'", "take adam")
+        settings: dict[str, Any] = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
+        parameters = list(policy.parameters())
         self.optimizer_type = optimizer_type
         self.policy = policy
         self.max_grad_norm = max_grad_norm
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(
-                policy.parameters(), lr=learning_rate, betas=betas, eps=eps, weight_decay=weight_decay
-            )
-        ]
+        self.optimizers: list[torch.optim.Optimizer | Muon]
         self._num_accumulated = 0
+        self._learning_rate_scales = [1.0]
+        if optimizer_type == "adam":
+            self.optimizers = [torch.optim.Adam(parameters, lr=learning_rate, **settings)]
+        elif optimizer_type == "adamw":
+            self.optimizers = [torch.optim.AdamW(parameters, lr=learning_rate, **settings)]
+        elif optimizer_type == "adamw_schedulefree":
+            self.optimizers = [_schedule_free(parameters, learning_rate, settings)]
+        elif optimizer_type == "muon":
+            hidden = hidden_matrices(policy)
+            chosen = {id(parameter) for parameter in hidden}
+            rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+            scale = (learning_rate_adam or learning_rate) / learning_rate
+            self.optimizers = [
+                Muon(hidden, learning_rate, momentum=betas[0], weight_decay=weight_decay),
+                torch.optim.AdamW(rest, lr=scale * learning_rate, **settings),
+            ]
+            self._learning_rate_scales.append(scale)
+        else:
+            raise ConfigError(
+                f"there is no optimizer '{optimizer_type}'", f"there are {', '.join(OPTIMIZER_TYPES)}"
+            )
+        self.train()
+
+    def train(self) -> None:
+        """Put the weights that act and learn into the policy."""
+        self._set_mode("train")
+
+    def eval(self) -> None:
+        """Put the weights that are to be evaluated and saved into the policy."""
+        self._set_mode("eval")
+
+    def _set_mode(self, mode: str) -> None:
+        for optimizer in self.optimizers:
+            switch: Any = getattr(optimizer, mode, None)
+            if switch is not None:
+                switch()
 
     def step(self, loss: Tensor, epoch: int = 0, accumulate_steps: int = 1) -> Tensor | None:
         """Add the gradient of a loss, and take a step with the sum of every `accumulate_steps` of them.
@@ -91,13 +139,14 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients, also those of an accumulation that is not complete."""
         self._num_accumulated = 0
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self.policy.parameters():
+            parameter.grad = None
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Set the learning rate of every parameter group."""
-        for group in self.param_groups:
-            group["lr"] = learning_rate
+        """Set the learning rate of every parameter group; what Muon leaves to AdamW keeps its ratio to it."""
+        for optimizer, scale in zip(self.optimizers, self._learning_rate_scales, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = scale * learning_rate
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -143,17 +192,21 @@ def create_optimizer(config: TrainerConfig, policy: nn.Module) -> Optimizer:
         eps=settings.eps,
         weight_decay=settings.weight_decay,
         max_grad_norm=config.ppo.max_grad_norm,
+        learning_rate_adam=settings.learning_rate_adam,
     )
 
 
-def learning_rate_at(config: TrainerConfig, agent_steps: int) -> float:
-    """Return the learning rate after so many agent steps of a run.
-
-    Args:
-        config: with `lr_scheduler.anneal_lr` it falls linearly to 0 at `total_timesteps`.
-        agent_steps: taken so far.
-    """
-    learning_rate = config.optimizer.learning_rate
-    if not (config.lr_scheduler.enabled and config.lr_scheduler.anneal_lr):
-        return learning_rate
-    return learning_rate * max(0.0, 1.0 - agent_steps / config.total_timesteps)
+def _schedule_free(
+    parameters: list[nn.Parameter], learning_rate: float, settings: dict[str, Any]
+) -> torch.optim.Optimizer:
+    try:
+        import schedulefree
+    except ImportError as error:
+        raise ConfigError(
+            "the optimizer adamw_schedulefree needs the package schedulefree",
+            "pip install 'metta-cli[schedulefree]'",
+        ) from error
+    optimizer: torch.optim.Optimizer = schedulefree.AdamWScheduleFree(
+        parameters, lr=learning_rate, **settings
+    )
+    return optimizer

@@ -13,6 +13,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from metta_cli.algorithms.rewards import center_rewards
 from metta_cli.errors import ConfigError
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
@@ -92,7 +93,9 @@ def perform_rollout_step(
         actions = _act(agent, env, experience, device)
     with timer("environment"):
         _, rewards, terminals, truncations, episodes = env.step(actions.cpu().numpy())
-    experience.current_rewards = torch.from_numpy(rewards.copy()).to(device)
+    experience.current_rewards, experience.reward_means = center_rewards(
+        torch.from_numpy(rewards.copy()).to(device), experience.reward_means, experience.reward_beta
+    )
     experience.current_terminals = torch.from_numpy(terminals.copy()).to(device)
     experience.current_truncations = torch.from_numpy(truncations.copy()).to(device)
     with timer("forward"):

@@ -27,7 +27,9 @@ from metta_cli.config.trainer import TrainerConfig
 from metta_cli.training.callbacks import Callback
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
-from metta_cli.training.optimizers import Optimizer, learning_rate_at
+from metta_cli.training.kickstarter import Kickstarter
+from metta_cli.training.optimizers import Optimizer
+from metta_cli.training.regularization import InitialWeights
 from metta_cli.training.rollout import (
     RolloutStatistics,
     RolloutStopped,
@@ -36,7 +38,8 @@ from metta_cli.training.rollout import (
     perform_rollout_step,
     state_shapes_of,
 )
-from metta_cli.training.update import Kickstarter, update
+from metta_cli.training.schedules import config_at, scheduled_values
+from metta_cli.training.update import Update
 
 Metrics = dict[str, float]
 RECENT_EPISODES = 200
@@ -95,7 +98,8 @@ class Trainer:
         self.should_stop = should_stop
         self.kickstarter = kickstarter
         self.state = TrainerState()
-        self.learning_rate = config.optimizer.learning_rate
+        self.present = config_at(config, 0)
+        self.initial_weights = InitialWeights(policy) if stays_near_start(config) else None
         self.recent_returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self.experience = Experience(
             total_agents=environment.num_agents,
@@ -107,6 +111,7 @@ class Trainer:
             device=device,
             state_shapes=state_shapes_of(policy),
             truncation_discount=config.ppo.gamma if config.bootstrap_truncations else 0.0,
+            reward_beta=config.reward_centering.beta if config.reward_centering.enabled else 0.0,
         )
         environment.reset()
 
@@ -115,7 +120,7 @@ class Trainer:
         started = time.perf_counter()
         for callback in self.callbacks.values():
             callback.on_epoch_start(self)
-        self.learning_rate = learning_rate_at(self.config, self.state.agent_steps)
+        self.present = config_at(self.config, self.state.agent_steps)
         rollout = self._act()
         self.state.agent_steps += rollout.agent_steps
         self.state.episodes += len(rollout.episodes)
@@ -136,19 +141,26 @@ class Trainer:
             priorities.prio_alpha,
             priorities.prio_beta0,
         )
-        self.optimizer.set_learning_rate(self.learning_rate)
-        metrics = update(
+        learning_rate = self.present.optimizer.learning_rate
+        self.optimizer.train()
+        self.optimizer.set_learning_rate(learning_rate)
+        metrics: Metrics = Update(
             self.policy,
             self.optimizer,
             experience,
-            self.config,
+            self.present,
             beta=beta,
             device=self.device,
             kickstarter=self.kickstarter,
             agent_step=self.state.agent_steps,
-        )
+            initial_weights=self.initial_weights,
+        ).run()
+        self.optimizer.eval()
         self.state.epoch += 1
-        metrics["learning_rate"] = self.learning_rate
+        interval = self.config.ppo.l2_init_weight_update_interval
+        if self.initial_weights is not None and interval and self.state.epoch % interval == 0:
+            self.initial_weights.update(self.policy)
+        metrics |= scheduled_values(self.config, self.present) | {"learning_rate": learning_rate}
         return metrics | {"time/update_seconds": time.perf_counter() - started}
 
     def train(self, after_epoch: Callable[[Trainer, Metrics], None] | None = None) -> TrainerState:
@@ -182,9 +194,11 @@ class Trainer:
             RolloutStopped: if `should_stop` says so.
         """
         rollout = RolloutStatistics()
+        self.optimizer.train()
         self.experience.reset_for_rollout()
         while not self.experience.ready_for_training:
             if self.should_stop():
+                self.optimizer.eval()
                 raise RolloutStopped
             agent_steps, episodes = perform_rollout_step(
                 self.policy, self.environment, self.experience, self.device, rollout.timer
@@ -214,6 +228,8 @@ class Trainer:
             "counters": asdict(self.state),
             "recent_returns": list(self.recent_returns),
             "optimizer": self.optimizer.state_dict(),
+            "reward_means": self.experience.reward_means,
+            "initial_weights": {} if self.initial_weights is None else self.initial_weights.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -228,9 +244,21 @@ class Trainer:
         self.state = TrainerState(**data["counters"])
         self.recent_returns.extend(data["recent_returns"])
         self.optimizer.load_state_dict(data["optimizer"])
+        if self.initial_weights is not None and data.get("initial_weights"):
+            self.initial_weights.load_state_dict(data["initial_weights"])
+        means = data.get("reward_means")
+        if means is not None:
+            here = self.experience.reward_means
+            here[:] = means if means.shape == here.shape else means.mean()
         saved = data.get("callbacks", {})
         for name in self.callbacks.keys() & saved.keys():
             self.callbacks[name].load_state_dict(saved[name])
         torch.set_rng_state(data["torch_rng"])
         if len(data["cuda_rng"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(data["cuda_rng"])
+
+
+def stays_near_start(config: TrainerConfig) -> bool:
+    """Return whether the weights are, at any time of a run, pulled towards those at its start."""
+    schedule = config.hyperparameter_scheduler.ppo_l2_init_loss_schedule
+    return config.ppo.l2_init_loss_coef > 0 or schedule is not None

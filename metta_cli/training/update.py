@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import torch
 from tensordict import TensorDict
@@ -13,15 +12,21 @@ from torch import Tensor, nn
 from metta_cli.algorithms.advantages import compute_advantage
 from metta_cli.algorithms.diagnostics import approx_kl, clip_fraction, explained_variance
 from metta_cli.algorithms.losses import (
+    advantage_statistics,
     clipped_policy_loss,
     log_importance_ratio,
     normalize_advantages,
     total_loss,
     value_loss,
 )
+from metta_cli.algorithms.regularization import layer_weights, squared_norm
+from metta_cli.config.learning import PPOConfig
 from metta_cli.config.trainer import TrainerConfig
+from metta_cli.errors import ConfigError
 from metta_cli.training.experience import Experience, Minibatch
+from metta_cli.training.kickstarter import Kickstarter
 from metta_cli.training.optimizers import Optimizer
+from metta_cli.training.regularization import InitialWeights
 
 
 @dataclass
@@ -37,17 +42,17 @@ class Losses:
         """Add the scalars of one step."""
         self.steps.append(measured)
 
-    def sums(self) -> dict[str, Tensor]:
-        """Return the sum over steps of every scalar."""
+    def mean_scalars(self) -> dict[str, Tensor]:
+        """Return the mean over steps of every scalar."""
         total: dict[str, Tensor] = {}
         for measured in self.steps:
             for name, value in measured.items():
                 total[name] = total[name] + value if name in total else value
-        return total
+        return {name: value / len(self.steps) for name, value in total.items()}
 
     def means(self) -> dict[str, float]:
         """Return the mean over steps under the logged names, `losses/...`."""
-        return {f"losses/{name}": float(total) / len(self.steps) for name, total in self.sums().items()}
+        return {f"losses/{name}": float(value) for name, value in self.mean_scalars().items()}
 
 
 def advantages_of(
@@ -78,23 +83,6 @@ def advantages_of(
     )[:, :-1]
 
 
-class Kickstarter(Protocol):
-    """Adds losses to one or several teachers."""
-
-    def loss(
-        self, experience: Experience, minibatch: Minibatch, outputs: TensorDict, agent_steps: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to add, and scalars to log as `losses/NAME`.
-
-        Args:
-            experience: the minibatch is of it; its `num_rollouts` tells one rollout from the next.
-            minibatch: what the policy saw and did.
-            outputs: what it now makes of it, with gradients.
-            agent_steps: of the run so far.
-        """
-        ...
-
-
 def process_minibatch_update(
     policy: nn.Module,
     experience: Experience,
@@ -105,6 +93,7 @@ def process_minibatch_update(
     agent_step: int,
     losses: Losses,
     device: torch.device | str,
+    initial_weights: InitialWeights | None = None,
 ) -> Tensor:
     """Return the loss of a minibatch; what was measured on the way is added to `losses`.
 
@@ -119,9 +108,13 @@ def process_minibatch_update(
         agent_step: agent steps of the run so far.
         losses: takes the scalars of this minibatch, without gradients.
         device: where to compute.
+        initial_weights: what `l2_init_loss_coef` pulls towards.
 
     Returns:
         Scalar with gradient.
+
+    Raises:
+        ConfigError: if `l2_init_loss_coef` is not 0 and there are no initial weights.
     """
     ppo = trainer_cfg.ppo
     targets = advantages[minibatch.index, : experience.bptt_horizon].to(device)
@@ -130,10 +123,9 @@ def process_minibatch_update(
     returns = targets + old_values
     outputs = judge(policy, minibatch)
     log_probs, new_values, entropy = outputs["act_log_prob"], outputs["value"], outputs["entropy"]
-    ratio = log_importance_ratio(log_probs.detach(), minibatch.behavior_log_probs).exp()
-    fresh = advantages_of(trainer_cfg, minibatch.values, minibatch.rewards, minibatch.dones, ratio)
+    ratio, fresh = fresh_advantages(minibatch, log_probs, trainer_cfg)
     if ppo.norm_adv:
-        fresh = normalize_advantages(fresh)
+        fresh = normalize_advantages(fresh, minibatch.normalization)
     policy_term = clipped_policy_loss(
         log_probs, minibatch.behavior_log_probs, fresh, ppo.clip_coef, minibatch.weights
     )
@@ -144,17 +136,25 @@ def process_minibatch_update(
         "policy_loss": policy_term.detach(),
         "value_loss": value_term.detach(),
         "entropy": entropy.detach().mean(),
-        "approx_kl": approx_kl(log_probs.detach(), minibatch.behavior_log_probs),
-        "clipfrac": clip_fraction(log_probs.detach(), minibatch.behavior_log_probs, ppo.clip_coef),
         "importance": ratio.mean(),
-        "current_logprobs": log_probs.detach().mean(),
+        **_change(log_probs.detach(), minibatch.behavior_log_probs, ppo.clip_coef),
     }
-    if kickstarter is not None:
-        teaching, scalars = kickstarter.loss(experience, minibatch, outputs, agent_step)
-        loss = loss + teaching
-        measured |= scalars
+    for extra, scalars in (
+        _regularization(policy, ppo, initial_weights),
+        (0.0, {}) if kickstarter is None else kickstarter.loss(experience, minibatch, outputs, agent_step),
+    ):
+        loss, measured = loss + extra, measured | scalars
     losses.add(measured)
     return loss
+
+
+def _change(log_probs: Tensor, behavior_log_probs: Tensor, clip_coef: float) -> dict[str, Tensor]:
+    """Return how far the policy is from the one that acted."""
+    return {
+        "approx_kl": approx_kl(log_probs, behavior_log_probs),
+        "clipfrac": clip_fraction(log_probs, behavior_log_probs, clip_coef),
+        "current_logprobs": log_probs.mean(),
+    }
 
 
 def judge(policy: nn.Module, minibatch: Minibatch) -> TensorDict:
@@ -167,52 +167,167 @@ def judge(policy: nn.Module, minibatch: Minibatch) -> TensorDict:
     return outputs
 
 
-def update(
-    policy: nn.Module,
-    optimizer: Optimizer,
-    experience: Experience,
-    config: TrainerConfig,
-    *,
-    beta: float,
-    device: torch.device | str,
-    kickstarter: Kickstarter | None = None,
-    agent_step: int = 0,
-) -> dict[str, float]:
-    """Take all gradient steps of one epoch.
-
-    A pass ends early when, from the second minibatch on, the approximate KL divergence of a minibatch
-    exceeds `ppo.target_kl`; no step is taken on that minibatch.
+def fresh_advantages(minibatch: Minibatch, log_probs: Tensor, config: TrainerConfig) -> tuple[Tensor, Tensor]:
+    """Return the importance ratio and the advantages that follow from it, `[M, T]` each, without gradient.
 
     Args:
+        minibatch: whole segments.
+        log_probs: `[M, T]`, of the policy as it now is.
+        config: discount, lambda and clips.
+    """
+    ratio = log_importance_ratio(log_probs.detach(), minibatch.behavior_log_probs).exp()
+    return ratio, advantages_of(config, minibatch.values, minibatch.rewards, minibatch.dones, ratio)
+
+
+def _regularization(
+    policy: nn.Module, ppo: PPOConfig, initial_weights: InitialWeights | None
+) -> tuple[Tensor | float, dict[str, Tensor]]:
+    """Return what the weights add to the loss, and its parts."""
+    terms: dict[str, Tensor] = {}
+    if ppo.l2_reg_loss_coef:
+        terms["l2_reg_loss"] = ppo.l2_reg_loss_coef * squared_norm(layer_weights(policy))
+    if ppo.l2_init_loss_coef:
+        if initial_weights is None:
+            raise ConfigError(
+                "ppo.l2_init_loss_coef is set, but there are no initial weights to stay near",
+                "pass initial_weights=InitialWeights(policy), made before the first step",
+            )
+        terms["l2_init_loss"] = ppo.l2_init_loss_coef * initial_weights.loss(policy)
+    return sum(terms.values(), 0.0), {name: term.detach() for name, term in terms.items()}
+
+
+@dataclass
+class Update:
+    """All gradient steps of one epoch.
+
+    Attributes:
         policy: the policy that collected the experience; changed in place.
         optimizer: steps its parameters.
-        experience: a filled experience.
-        config: everything about the update.
+        experience: a filled experience; `recompute_advantages` writes new values into it.
+        config: everything about the update, at this moment of the run.
         beta: exponent of the importance weights of prioritized sampling.
         device: where the policy lies.
         kickstarter: adds losses to a teacher.
         agent_step: agent steps of the run so far.
-
-    Returns:
-        Means over minibatches, `losses/...`.
+        initial_weights: what `ppo.l2_init_loss_coef` pulls towards.
+        losses: what the steps measured.
     """
-    ones = torch.ones_like(experience.behavior_log_probs)
-    advantages = advantages_of(config, experience.values, experience.rewards, experience.dones, ones)
-    target_kl = config.ppo.target_kl
-    losses = Losses()
-    for _ in range(config.update_epochs):
-        for minibatch in minibatches_of(config, experience, advantages, beta):
+
+    policy: nn.Module
+    optimizer: Optimizer
+    experience: Experience
+    config: TrainerConfig
+    beta: float
+    device: torch.device | str
+    kickstarter: Kickstarter | None = None
+    agent_step: int = 0
+    initial_weights: InitialWeights | None = None
+    losses: Losses = field(default_factory=Losses)
+
+    def run(self) -> dict[str, float]:
+        """Take the steps, and return means over minibatches, `losses/...`.
+
+        The update ends early when, from the second minibatch on, the approximate KL divergence of a
+        minibatch exceeds `ppo.target_kl`; no step is taken on that minibatch.
+
+        Raises:
+            MettaError: if a gradient is not finite.
+        """
+        experience, config = self.experience, self.config
+        ones = torch.ones_like(experience.behavior_log_probs)
+        advantages = advantages_of(config, experience.values, experience.rewards, experience.dones, ones)
+        old_values = experience.values[:, :-1]
+        variance = explained_variance(old_values, advantages + old_values)
+        self._take_steps(advantages)
+        return self.losses.means() | {
+            "losses/explained_variance": float(variance),
+            "losses/num_minibatches": float(len(self.losses.steps)),
+        }
+
+    def _take_steps(self, advantages: Tensor) -> None:
+        for number in range(self.config.update_epochs):
+            if number > 0 and self.config.recompute_advantages:
+                advantages = refresh_values(self.policy, self.experience, self.config, self.device)
+            for minibatch in minibatches_of(self.config, self.experience, advantages, self.beta):
+                if not self._take_step(minibatch, advantages):
+                    return
+
+    def _take_step(self, minibatch: Minibatch, advantages: Tensor) -> bool:
+        """Take a step on a minibatch, part by part; return whether it was not too far for that."""
+        parts, seen = self._parts(minibatch), Losses()
+        for number, part in enumerate(parts, 1):
             loss = process_minibatch_update(
-                policy, experience, minibatch, advantages, config, kickstarter, agent_step, losses, device
+                self.policy,
+                self.experience,
+                part,
+                advantages,
+                self.config,
+                self.kickstarter,
+                self.agent_step,
+                seen,
+                self.device,
+                self.initial_weights,
             )
-            measured = losses.steps[-1]
-            if target_kl is not None and len(losses.steps) > 1 and measured["approx_kl"] > target_kl:
-                losses.steps.pop()
-                return _summary(losses, experience, advantages)
-            norm = optimizer.step(loss)
-            assert norm is not None
-            measured["grad_norm"] = norm
-    return _summary(losses, experience, advantages)
+            if number == len(parts) and self._is_too_far(seen):
+                self.optimizer.zero_grad()
+                return False
+            norm = self.optimizer.step(loss, accumulate_steps=len(parts))
+        assert norm is not None
+        self.losses.add(seen.mean_scalars() | {"grad_norm": norm})
+        return True
+
+    def _parts(self, minibatch: Minibatch) -> list[Minibatch]:
+        """Return the parts of a minibatch that go through the network at once."""
+        size = self.config.max_minibatch_size or self.config.minibatch_size
+        parts = minibatch.split(size // self.config.bptt_horizon)
+        if len(parts) == 1 or not self.config.ppo.norm_adv:
+            return parts
+        # Which action was better than the mean is known only when all parts have been seen.
+        with torch.no_grad():
+            moved = [part.to(self.device) for part in parts]
+            advantages = [
+                fresh_advantages(part, judge(self.policy, part)["act_log_prob"], self.config)[1]
+                for part in moved
+            ]
+        statistics = advantage_statistics(torch.cat(advantages))
+        return [replace(part, normalization=statistics) for part in parts]
+
+    def _is_too_far(self, seen: Losses) -> bool:
+        target = self.config.ppo.target_kl
+        return (
+            target is not None
+            and len(self.losses.steps) > 0
+            and (float(seen.mean_scalars()["approx_kl"]) > target)
+        )
+
+
+@torch.no_grad()
+def refresh_values(
+    policy: nn.Module, experience: Experience, config: TrainerConfig, device: torch.device | str
+) -> Tensor:
+    """Put the present values of the policy into an experience, and return the advantages `[S, T]` with them.
+
+    The advantages have the present importance ratio. What followed the last step of all keeps its value, as
+    do the last observations of cut episodes: those observations are gone.
+
+    Args:
+        policy: the policy as it now is.
+        experience: `values` is overwritten.
+        config: sizes, discount, lambda and clips.
+        device: where the policy lies.
+    """
+    ratio = torch.ones_like(experience.behavior_log_probs)
+    size = (config.max_minibatch_size or config.minibatch_size) // config.bptt_horizon
+    for index in torch.split(torch.arange(experience.num_segments, device=ratio.device), size):
+        part = experience.minibatch(index, ratio.new_ones(len(index), 1))
+        outputs = judge(policy, part.to(device))
+        experience.values[index, :-1] = outputs["value"].to(ratio.device)
+        log_probs = outputs["act_log_prob"].to(ratio.device)
+        ratio[index] = log_importance_ratio(log_probs, part.behavior_log_probs).exp()
+    for chunk in range(experience.num_chunks - 1):
+        rows, following = experience.rows(chunk), experience.rows(chunk + 1)
+        experience.values[rows, -1] = experience.values[following, 0]
+    return advantages_of(config, experience.values, experience.rewards, experience.dones, ratio)
 
 
 def minibatches_of(
@@ -232,12 +347,3 @@ def minibatches_of(
         prio_alpha=config.prioritized_experience_replay.prio_alpha,
         beta=beta,
     )
-
-
-def _summary(losses: Losses, experience: Experience, advantages: Tensor) -> dict[str, float]:
-    values = experience.values[:, :-1]
-    variance = explained_variance(values, advantages + values)
-    return losses.means() | {
-        "losses/explained_variance": float(variance),
-        "losses/num_minibatches": float(len(losses.steps)),
-    }

@@ -13,7 +13,9 @@ DISTRIBUTIONS, DIAGNOSTICS = "algorithms/distributions.py", "algorithms/diagnost
 PRIORITIES, SHAPES = "algorithms/priorities.py", "algorithms/shapes.py"
 UPDATE, ROLLOUT = "training/update.py", "training/rollout.py"
 EXPERIENCE, LSTM = "training/experience.py", "policies/lstm.py"
-OPTIMIZERS = "training/optimizers.py"
+OPTIMIZERS, MUON = "training/optimizers.py", "training/muon.py"
+SCHEDULES, REWARDS = "algorithms/schedules.py", "algorithms/rewards.py"
+REGULARIZATION = "algorithms/regularization.py"
 MATCHMAKING, RATINGS = "algorithms/matchmaking.py", "algorithms/ratings.py"
 
 # File with mistakes -> the tests that have to notice them, separated by blanks. (Not the recorded numbers:
@@ -26,7 +28,11 @@ WITNESSES = {
     PRIORITIES: "tests/golden/test_priorities.py",
     SHAPES: "tests/golden/test_shapes.py",
     UPDATE: "tests/golden/test_update.py",
-    OPTIMIZERS: "tests/golden/test_update.py",
+    OPTIMIZERS: "tests/golden/test_update.py tests/unit/training/test_optimizers.py",
+    MUON: "tests/unit/training/test_optimizers.py",
+    SCHEDULES: "tests/golden/test_schedules.py",
+    REWARDS: "tests/golden/test_regularization.py",
+    REGULARIZATION: "tests/golden/test_regularization.py",
     EXPERIENCE: "tests/unit/training/test_experience.py tests/golden/test_update.py",
     ROLLOUT: "tests/unit/training/test_rollout.py tests/integration/test_training.py "
     "tests/integration/test_recurrent_state.py",
@@ -127,12 +133,13 @@ MISTAKES = {
             "ent_coef * value_loss - vf_coef * entropy.mean",
         ),
         ("biased deviation", "std(correction=1)", "std(correction=0)"),
-        ("mean not subtracted", "(advantages - advantages.mean())", "advantages"),
+        ("mean not subtracted", "return (advantages - mean) / (d", "return advantages / (d"),
         ("epsilon missing", " + _NORMALIZATION_EPS)", ")"),
+        ("statistics of the part", "if statistics is None else statistics", ""),
         (
             "rounding errors blown up",
-            "torch.where(is_constant, torch.zeros_like(advantages), normalized)",
-            "normalized",
+            "torch.where(is_constant, torch.full_like(deviation, torch.inf), deviation)",
+            "deviation",
         ),
     ],
     DISTRIBUTIONS: [
@@ -185,6 +192,47 @@ MISTAKES = {
         ("annealing reversed", "+ (1.0 - prio_beta0)", "- (1.0 - prio_beta0)"),
         ("annealing without alpha", " * prio_alpha * progress", " * progress"),
         ("annealing beyond the end", "min(epoch / total_epochs, 1.0)", "epoch / total_epochs"),
+    ],
+    SCHEDULES: [
+        (
+            "linear upwards",
+            "initial + (minimum - initial) * _share",
+            "initial - (minimum - initial) * _share",
+        ),
+        ("cosine of half the way", "math.cos(math.pi * _share", "math.cos(math.pi / 2 * _share"),
+        ("cosine upside down", "(1 + math.cos", "(1 - math.cos"),
+        ("exponential below the minimum", "return max(initial * math.pow", "return min(initial * math.pow"),
+        ("logarithmic is linear", "math.log1p(decay_rate * _share(progress))", "_share(progress)"),
+        ("beyond the end", "min(max(progress, 0.0), 1.0)", "progress"),
+        ("warm-up beyond the value", "min(1.0, agent_steps / warmup_steps)", "agent_steps / warmup_steps"),
+    ],
+    REGULARIZATION: [
+        ("L2 without gradient", "weight.square().sum()", "weight.detach().square().sum()"),
+        ("L2-init without gradient", "(weight - reference", "(weight.detach() - reference"),
+        ("L2-init moves the reference", "reference[name].detach()", "reference[name]"),
+        ("norm in place of its square", "torch.stack(terms).sum()", "torch.stack(terms).sum().sqrt()"),
+        (
+            "recurrent weights too",
+            "isinstance(layer, REGULARIZED_LAYERS)",
+            'isinstance(getattr(layer, "weight", None), Tensor)',
+        ),
+        ("transposed convolutions left out", ", nn.ConvTranspose2d)", ")"),
+    ],
+    REWARDS: [
+        (
+            "mean with the reward in it",
+            "centered = rewards - means",
+            "centered = (1 - beta) * (rewards - means)",
+        ),
+        ("sum of the rewards", "means + beta * centered", "means + beta * rewards"),
+        ("mean added", "centered = rewards - means", "centered = rewards + means"),
+    ],
+    MUON: [
+        ("outputs are hidden", "words[-1] in OUTPUT_NAMES", "False"),
+        ("single rows are hidden", "and len(parameter) > 1", ""),
+        ("convolutions are left out", "    nn.Conv2d,\n", ""),
+        ("steps of another length", 'adjust_lr_fn="match_rms_adamw"', "adjust_lr_fn=None"),
+        ("whole decay only", "weight_decay=weight_decay", "weight_decay=int(weight_decay)"),
     ],
     SHAPES: [
         ("another number of dimensions accepted", "tensor.dim() == len(shape) and ", ""),
@@ -240,18 +288,36 @@ MISTAKES = {
             "advantages[minibatch.index, :",
             "advantages[: len(minibatch.index), :",
         ),
-        ("target_kl ignored", 'measured["approx_kl"] > target_kl', "False"),
+        ("target_kl ignored", "if number == len(parts) and self._is_too_far(seen):", "if False:"),
         (
             "step beyond target_kl",
-            "return _summary(losses, experience, advantages)\n            norm",
-            "target_kl = -1.0\n            norm",
+            "                self.optimizer.zero_grad()\n                return False",
+            "                self.optimizer.step(loss, 0, len(parts))\n                return False",
         ),
-        ("one pass instead of all", "range(config.update_epochs)", "range(1)"),
-        ("sums instead of means", "float(total) / len(self.steps)", "float(total)"),
+        (
+            "gradients of parts left over",
+            "                self.optimizer.zero_grad()\n                return False",
+            "                return False",
+        ),
+        ("one pass instead of all", "range(self.config.update_epochs)", "range(1)"),
+        ("sums instead of means", "name: value / len(self.steps)", "name: value"),
         (
             "variance explained by the targets",
-            "explained_variance(values, advantages + values)",
-            "explained_variance(values, advantages)",
+            "explained_variance(old_values, advantages + old_values)",
+            "explained_variance(old_values, advantages)",
+        ),
+        ("parts normalized by themselves", "replace(part, normalization=statistics)", "part"),
+        ("statistics of the first part", "torch.cat(advantages)", "advantages[0]"),
+        ("L2 term without its coefficient", "ppo.l2_reg_loss_coef * squared_norm", "squared_norm"),
+        ("L2-init term without its coefficient", "ppo.l2_init_loss_coef * init", "init"),
+        ("L2 terms only logged", "return sum(terms.values(), 0.0), {", "return 0.0, {"),
+        ("teacher only logged", "loss + extra, measured | scalars", "loss, measured | scalars"),
+        ("values never refreshed", "if number > 0 and self.config.recompute_advantages:", "if False:"),
+        ("stale ratio", "        ratio[index] = log", "        _ = log"),
+        (
+            "stale value after a segment",
+            "experience.values[rows, -1] = experience.values[following, 0]",
+            "pass",
         ),
     ],
     OPTIMIZERS: [
@@ -268,6 +334,13 @@ MISTAKES = {
         ("gradient that is not finite", "if not bool(torch.isfinite(norm)):", "if False:"),
         ("step not taken", "            optimizer.step()\n", "            pass\n"),
         ("weights not clipped", "            clip_weights()\n", "            pass\n"),
+        (
+            "learning rates of Muon and Adam alike",
+            'group["lr"] = scale * learning_rate',
+            'group["lr"] = learning_rate',
+        ),
+        ("no weights for evaluation", "                switch()\n", "                pass\n"),
+        ("state of any type accepted", 'if data["type"] != self.optimizer_type:', "if False:"),
         ("parts summed instead of averaged", "loss / accumulate_steps if", "loss if"),
         ("a step with every part", "if self._num_accumulated < accumulate_steps:", "if False:"),
     ],

@@ -11,10 +11,17 @@ from references import categorical, ppo, replay, vtrace
 from torch import nn
 
 from metta_cli.config.trainer import TrainerConfig
-from metta_cli.errors import MettaError
+from metta_cli.errors import ConfigError, MettaError
 from metta_cli.training.experience import Experience
 from metta_cli.training.optimizers import Optimizer
-from metta_cli.training.update import Losses, minibatches_of, process_minibatch_update, update
+from metta_cli.training.regularization import InitialWeights
+from metta_cli.training.update import (
+    Losses,
+    Update,
+    minibatches_of,
+    process_minibatch_update,
+    refresh_values,
+)
 
 SEGMENTS, HORIZON, STATES, ACTIONS = 8, 6, 16, 3
 # No two settings share a value, so that none can stand in for another.
@@ -103,15 +110,15 @@ def sgd(policy, lr, max_grad_norm=0.5):
     return optimizer
 
 
-def updated(policy, optimizer, experience, config):
-    return update(policy, optimizer, experience, config, beta=1.0, device="cpu")
+def updated(policy, optimizer, experience, config, **changes):
+    return Update(policy, optimizer, experience, config, beta=1.0, device="cpu", **changes).run()
 
 
-def loss_of(policy, experience, minibatch, advantages, config, kickstarter=None, agent_step=0):
+def loss_of(policy, experience, minibatch, advantages, config, kickstarter=None, agent_step=0, start=None):
     """Return the loss of a minibatch and what was measured."""
     losses = Losses()
     loss = process_minibatch_update(
-        policy, experience, minibatch, advantages, config, kickstarter, agent_step, losses, "cpu"
+        policy, experience, minibatch, advantages, config, kickstarter, agent_step, losses, "cpu", start
     )
     return loss, losses.steps[-1]
 
@@ -228,16 +235,7 @@ def test_loss_to_a_teacher_is_added_and_logged():
     taught, measured = loss_of(policy, experience, minibatch, some_advantages(), config, teacher, 77)
     assert_close((taught - plain).detach(), measured["ks_value_loss"])
     assert teacher.shown == (experience, [5, 0, 3, 1], 77)
-    measured = update(
-        policy,
-        sgd(policy, 0.0),
-        experience,
-        config,
-        beta=1.0,
-        device="cpu",
-        kickstarter=teacher,
-        agent_step=9,
-    )
+    measured = updated(policy, sgd(policy, 0.0), experience, config, kickstarter=teacher, agent_step=9)
     assert "losses/ks_value_loss" in measured
     assert teacher.shown[2] == 9
 
@@ -347,3 +345,123 @@ def test_updates_learn_the_better_action_and_its_value():
     right = policy.logits.detach().softmax(-1)[torch.arange(STATES), torch.arange(STATES) % ACTIONS]
     assert right.mean() > 0.9
     assert (policy.value.detach() - 1).abs().mean() < 0.3
+
+
+class Network(Table):
+    """The table again, with two layers whose weights are regularized and biases that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(2, 1)
+
+
+def test_l2_adds_the_squares_of_weights_with_a_gradient():
+    plain, config = config_of(), config_of(ppo={"l2_reg_loss_coef": 0.01})
+    policy, experience = Network(), filled_experience()
+    minibatch = experience.minibatch(torch.arange(4), torch.ones(4, 1))
+    squares = policy.first.weight.square().sum() + policy.second.weight.square().sum()
+    without, measured_without = loss_of(policy, experience, minibatch, some_advantages(), plain)
+    loss, measured = loss_of(policy, experience, minibatch, some_advantages(), config)
+    assert_close((loss - without).detach(), 0.01 * squares.detach())
+    assert_close(measured["l2_reg_loss"], 0.01 * squares.detach())
+    assert "l2_reg_loss" not in measured_without
+    loss.backward()
+    assert_close(policy.first.weight.grad, 0.02 * policy.first.weight.detach())
+    assert policy.first.bias.grad is None
+
+
+def test_l2_init_pulls_weights_to_where_they_were_with_a_gradient():
+    config = config_of(ppo={"l2_init_loss_coef": 0.1})
+    policy, experience = Network(), filled_experience()
+    start = InitialWeights(policy)
+    with torch.no_grad():
+        policy.first.weight += 2.0
+    minibatch = experience.minibatch(torch.arange(4), torch.ones(4, 1))
+    loss, measured = loss_of(policy, experience, minibatch, some_advantages(), config, start=start)
+    assert_close(measured["l2_init_loss"], 0.1 * 4.0 * 6)
+    loss.backward()
+    assert_close(policy.first.weight.grad, torch.full((2, 3), 0.1 * 2 * 2.0))
+    start.update(policy)
+    _, measured = loss_of(policy, experience, minibatch, some_advantages(), config, start=start)
+    assert_close(measured["l2_init_loss"], 0.0)
+
+
+def test_l2_init_without_initial_weights_is_refused():
+    experience = filled_experience()
+    minibatch = experience.minibatch(torch.arange(4), torch.ones(4, 1))
+    with pytest.raises(ConfigError, match="initial_weights="):
+        loss_of(Network(), experience, minibatch, some_advantages(), config_of(ppo={"l2_init_loss_coef": 1}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"norm_adv": False}, {"l2_reg_loss_coef": 0.01}], ids=str)
+@pytest.mark.parametrize("sampling", ["sequential", "prioritized"])
+def test_parts_of_a_minibatch_make_the_weights_of_the_whole(changes, sampling):
+    results = []
+    for size in (None, 2 * HORIZON, HORIZON):
+        config = config_of(ppo=changes, sampling=sampling, max_minibatch_size=size, update_epochs=2)
+        policy = Network()
+        torch.manual_seed(3)
+        measured = updated(policy, sgd(policy, 0.5), filled_experience(), config)
+        results.append((policy.state_dict(), measured))
+    (whole, measured), *others = results
+    for weights, also_measured in others:
+        assert also_measured == pytest.approx(measured, rel=1e-4, abs=1e-6)
+        for name, part in weights.items():
+            torch.testing.assert_close(part, whole[name], atol=1e-6, rtol=1e-6)
+
+
+def test_parts_go_through_the_network_one_by_one():
+    config = config_of(max_minibatch_size=HORIZON)
+    policy, rows = Table(), []
+    policy.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    updated(policy, sgd(policy, 0.5), filled_experience(), config)
+    assert set(rows) == {1}
+
+
+def test_early_stop_forgets_the_gradients_of_all_parts():
+    config = config_of(ppo={"target_kl": 1e-9}, max_minibatch_size=HORIZON)
+    policy, experience = Table(), filled_experience()
+    optimizer = sgd(policy, 0.1)
+    assert updated(policy, optimizer, experience, config)["losses/num_minibatches"] == 1
+    assert policy.value.grad is None
+    before = policy.value.detach().clone()
+    assert optimizer.step(policy.value[0]) is not None  # and not one part of more
+    assert_close(before - policy.value.detach(), 0.05 * torch.eye(STATES)[0])
+
+
+def test_refreshed_values_are_those_of_the_policy_and_the_advantages_follow():
+    config, policy, experience = config_of(), Table(), filled_experience()
+    advantages = refresh_values(policy, experience, config, "cpu")
+    seen = experience.observations[:, :, 0, 0].long()
+    assert_close(experience.values[:, :-1], policy.value.detach()[seen])
+    log_probs = policy.logits.detach().log_softmax(-1)[seen, experience.actions]
+    ratio = (log_probs - experience.behavior_log_probs).exp().tolist()
+    expected = advantages_by_loops(experience.values, experience.rewards, experience.dones, ratio, config)
+    assert_close(advantages, expected)
+
+
+def test_refreshed_values_after_a_segment_are_those_of_the_next_one():
+    experience = Experience(
+        total_agents=2,
+        batch_size=SEGMENTS * HORIZON,
+        bptt_horizon=HORIZON,
+        minibatch_size=4 * HORIZON,
+        obs_space=(1, 3),
+        atn_space=ACTIONS,
+        device="cpu",
+    )
+    experience.observations[..., 0, 0] = torch.arange(SEGMENTS)[:, None]
+    experience.values[:, -1] = 99.0
+    policy = Table()
+    refresh_values(policy, experience, config_of(), "cpu")
+    assert_close(experience.values[:-2, -1], policy.value.detach()[2:SEGMENTS])
+    assert experience.values[-2:, -1].tolist() == [99.0, 99.0]  # what came then was not stored
+
+
+@pytest.mark.parametrize(("recompute", "is_refreshed"), [(False, False), (True, True)])
+def test_values_are_refreshed_between_passes_if_asked_for(recompute, is_refreshed):
+    config = config_of(recompute_advantages=recompute, update_epochs=2)
+    policy, experience = Table(), filled_experience()
+    before = experience.values.clone()
+    updated(policy, sgd(policy, 0.5), experience, config)
+    assert torch.equal(experience.values, before) is not is_refreshed

@@ -45,6 +45,7 @@ def test_every_value_is_explained_once_with_its_origin():
     keys = [key for key, _, _ in rows]
     assert len(keys) == len(set(keys))
     below_null = ("sim.suite.", "evals.", "trainer.curriculum.", "trainer.dual_policy.checkpoint_npc.")
+    below_null += ("trainer.hyperparameter_scheduler.",)
     with_content = {"env.args", "policy.args"}
     expected = {key for key in setting_names() if not key.startswith(below_null)} - with_content
     assert expected <= set(keys)

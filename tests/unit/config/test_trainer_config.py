@@ -232,16 +232,9 @@ def test_what_this_version_acts_upon_is_supported():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("optimizer.type", "muon"),
-        ("ppo.l2_reg_loss_coef", 0.1),
-        ("kickstart.teacher_uri", "x"),
-        ("kickstart.additional_teachers", [{"teacher_uri": "x"}]),
-        ("hyperparameter_scheduler.ppo_clip_schedule", {"type": "linear"}),
-        ("lr_scheduler.warmup_steps", 5),
         ("compile", True),
         ("cpu_offload", True),
         ("scale_batches_by_world_size", True),
-        ("checkpoint.wandb_checkpoint_interval", 10),
     ],
 )
 def test_a_setting_that_nothing_acts_upon_is_named(key, value):
