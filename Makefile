@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  "$$python" -m venv --clear $(VENV); \
 	fi
 	@echo "Installing metta and its development tools; this takes minutes the first time."
-	@$(PIP) install -c constraints.txt -e '.[dev,s3,wandb]'
+	@$(PIP) install -c constraints.txt -e '.[dev,s3,schedulefree,wandb]'
 	@touch $@
 
 demo: $(INSTALLED) ## Train a policy on navigation/simple, then compare it with random and scripted play
