@@ -21,6 +21,7 @@ from metta_cli.cli import (
     evaluate,
     export,
     inspect,
+    league,
     plot,
     plugins,
     push,
@@ -72,6 +73,7 @@ app.command("push", epilog=push.EPILOG)(keep_broken_pipes(push.push))
 app.command("plot")(plot.plot)
 app.add_typer(cache.app, name="cache")
 app.add_typer(configs.app, name="configs")
+app.add_typer(league.app, name="league")
 app.add_typer(plugins.app, name="plugins")
 
 

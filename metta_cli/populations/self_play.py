@@ -32,7 +32,7 @@ class SnapshotStore:
     Args:
         directory: `RUN/league`.
         checkpoints: `RUN/checkpoints`.
-        manifest: of any checkpoint of the run; epoch, agent steps and time are filled in.
+        manifest: of the run where it begins, or goes on; other snapshots fill in how far they are.
     """
 
     def __init__(self, directory: Path, checkpoints: Path, manifest: CheckpointManifest) -> None:
@@ -107,7 +107,7 @@ class SelfPlay:
             past.load_state_dict(self.store.load(member.id))
             self.pool.add(member.id, self._opponent(member.id, past))
         if not self.league.snapshots:
-            self._take_snapshot(policy, 0, 0)
+            self._take_snapshot(policy, self.store.manifest.epoch, self.store.manifest.agent_steps)
 
     def begin_epoch(self, policy: nn.Module) -> None:
         """Give the live copy the weights of the learner; they then stay for an epoch."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metta_cli.artifacts.checkpoints import Checkpoint
 from metta_cli.config.dual_policy import DualPolicyConfig
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.schema import MettaConfig
@@ -22,12 +23,14 @@ from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.populations.assignment import create_assignment, teams_of
 from metta_cli.populations.environment import OpponentEnvironment
 from metta_cli.populations.opponents import (
-    FixedMatchmaker,
     Matchmaker,
     MatchResult,
     OpponentPool,
     OpponentSource,
 )
+from metta_cli.runs.directory import RunDirectory
+from metta_cli.runs.league import CALLBACK as LEAGUE
+from metta_cli.runs.league import LeagueCallback, create_league
 from metta_cli.runs.opponents import load_opponent
 from metta_cli.runs.policies import NO_TRUST, Trust
 from metta_cli.training.callbacks import Callback
@@ -114,7 +117,14 @@ class Opponents:
 
 
 def add_opponents(
-    opponents: Opponents | None, environment: VectorEnvironment, seed: int
+    opponents: Opponents | None,
+    environment: VectorEnvironment,
+    seed: int,
+    *,
+    config: MettaConfig,
+    directory: RunDirectory,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
 ) -> tuple[TrainingEnvironment, dict[str, Callback]]:
     """Return what the trainer trains in, and the callbacks that go with it.
 
@@ -122,12 +132,18 @@ def add_opponents(
         opponents: None is training alone.
         environment: not yet reset.
         seed: of everything random about opponents.
+        config: of the run.
+        directory: of the run.
+        device: where opponents act.
+        checkpoint: that the run goes on from; None for a run that begins.
     """
     if opponents is None:
         return environment, {}
-    pool = opponents.create_pool(environment)
-    entered = opponents.enter(environment, pool, FixedMatchmaker(opponents.weights), seed)
-    return entered, {"dual_policy": DualPolicyMetrics(entered)}
+    uris = {name: source.name for name, source in opponents.sources.items()}
+    league = create_league(opponents.config, uris, opponents.weights, checkpoint)
+    entered = opponents.enter(environment, opponents.create_pool(environment), league, seed)
+    keeper = LeagueCallback(league, entered, config, directory, device, checkpoint)
+    return entered, {"dual_policy": DualPolicyMetrics(entered), LEAGUE: keeper}
 
 
 def load_opponents(config: MettaConfig, device: torch.device, trust: Trust = NO_TRUST) -> Opponents | None:
@@ -147,7 +163,7 @@ def load_opponents(config: MettaConfig, device: torch.device, trust: Trust = NO_
     npc = dual.checkpoint_npc
     architecture = npc.pytorch if npc is not None else {}
     listed = [(each.id, each.uri, each.weight) for each in dual.opponents]
-    if not listed:
+    if not listed and dual.mode != "self_play":
         uri = dual.npc_uri or dual.scripted_npc.type
         listed = [(uri, uri, 1.0)]
     sources = {

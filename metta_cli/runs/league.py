@@ -3,98 +3,95 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from metta_cli.artifacts.atomic import write_file
-from metta_cli.artifacts.manifest import CheckpointManifest
-from metta_cli.config.league import LeagueConfig
+from metta_cli.artifacts.checkpoints import Architecture, Checkpoint, CheckpointManifest
+from metta_cli.config.dual_policy import DualPolicyConfig
+from metta_cli.config.schema import MettaConfig
 from metta_cli.populations.environment import OpponentEnvironment
 from metta_cli.populations.league import League
 from metta_cli.populations.matchmaking import Member
-from metta_cli.populations.opponents import OpponentPool
 from metta_cli.populations.self_play import SelfPlay, SnapshotStore
 from metta_cli.runs.directory import RunDirectory
+from metta_cli.runs.league_files import FORMAT_VERSION
+from metta_cli.runs.provenance import versions
 from metta_cli.training.callbacks import Callback
 from metta_cli.training.trainer import Metrics, Trainer
 
 CALLBACK = "league"
 """Name of the callback, and of its state in a checkpoint."""
-REPORT_VERSION = 1
-
-
-def named_members(config: LeagueConfig) -> list[Member]:
-    """Return the members that the configuration names in `opponents`."""
-    return [
-        Member(opponent.id, "opponent", opponent.uri, weight=opponent.weight) for opponent in config.opponents
-    ]
 
 
 def create_league(
-    config: LeagueConfig,
-    directory: RunDirectory,
-    *,
-    members: Sequence[Member],
-    pool: OpponentPool,
-    policy: nn.Module,
-    manifest: CheckpointManifest,
-    num_rows: int,
-    device: torch.device,
-    trainer_state: Mapping[str, Any] | None = None,
-) -> tuple[League, SelfPlay | None]:
-    """Return the league, and what takes its snapshots in the mode self_play.
+    config: DualPolicyConfig,
+    uris: Mapping[str, str],
+    weights: Mapping[str, float],
+    checkpoint: Checkpoint | None,
+) -> League:
+    """Return the league of a run, as it begins or goes on.
 
-    Trap: call it once the policy has its weights, and before the environment is reset: the first episodes
-    are matched by what the league knows.
+    Trap: the first episodes are matched when the environment is reset, so the state of a league that goes
+    on is read here and not when the trainer gets its own.
 
     Args:
         config: mode, matchmaking and self-play.
-        directory: of the run; snapshots go to its `league/`.
-        members: opponents that are in the pool already; at least one, unless the mode is self_play.
-        pool: the snapshots are added to it.
-        policy: the learner, as its run begins or goes on.
-        manifest: of any checkpoint of the run.
-        num_rows: agents of all environments.
-        device: where the opponents act.
-        trainer_state: of the checkpoint that the run goes on from.
-
-    Raises:
-        MettaError: a snapshot is gone or damaged, or cannot be written.
+        uris: opponent id -> its URI, in the order of the configuration.
+        weights: opponent id -> how often it is met, by the method weights.
+        checkpoint: that the run goes on from; None for a run that begins.
     """
+    members = [Member(name, "opponent", uri, weight=weights[name]) for name, uri in uris.items()]
     league = League(config, members)
-    saved = (trainer_state or {}).get("callbacks", {}).get(CALLBACK)
+    state = (checkpoint.trainer_state if checkpoint is not None else None) or {}
+    saved = state.get("callbacks", {}).get(CALLBACK)
     if saved is not None:
         league.load_state_dict(saved)
-    if config.mode != "self_play":
-        return league, None
-    store = SnapshotStore(directory.league, directory.checkpoints, manifest)
-    self_play = SelfPlay(league, pool, store, num_rows, device)
-    self_play.start(policy)
-    return league, self_play
+    return league
 
 
 class LeagueCallback(Callback):
     """Keeps the league up to date, saves it in checkpoints, and writes `league.json` after every epoch.
 
     Args:
-        league: of the run.
-        self_play: takes its snapshots; None in the other modes.
-        environment: where its matches are played.
+        league: of the run; the matchmaker of `environment`.
+        environment: where its matches are played, not yet reset.
+        config: of the run.
         directory: of the run.
+        device: where opponents act.
+        checkpoint: that the run goes on from; None for a run that begins.
     """
 
     def __init__(
         self,
         league: League,
-        self_play: SelfPlay | None,
         environment: OpponentEnvironment,
+        config: MettaConfig,
         directory: RunDirectory,
+        device: torch.device,
+        checkpoint: Checkpoint | None,
     ) -> None:
-        self.league, self.self_play = league, self_play
-        self.environment, self.directory = environment, directory
+        self.league, self.environment, self.directory = league, environment, directory
+        self.self_play: SelfPlay | None = None
+        if league.config.mode != "self_play":
+            return
+        start = checkpoint.manifest if checkpoint is not None else None
+        manifest = CheckpointManifest(
+            run=directory.run,
+            epoch=start.epoch if start is not None else 0,
+            agent_steps=start.agent_steps if start is not None else 0,
+            architecture=Architecture(name=config.policy.name, args=config.policy.args),
+            passport=environment.interface,
+            environment=config.env,
+            config=config.model_dump(mode="json"),
+            versions=versions(),
+        )
+        store = SnapshotStore(directory.league, directory.checkpoints, manifest)
+        num_rows = environment.environment.num_agents
+        self.self_play = SelfPlay(league, environment.pool, store, num_rows, device)
 
     def on_epoch_start(self, trainer: Trainer) -> None:
         """See `Callback`."""
@@ -108,7 +105,7 @@ class LeagueCallback(Callback):
             playing = set(self.environment.opponents)
             self.self_play.end_epoch(trainer.policy, state.epoch, state.agent_steps, playing)
         progress = {"run": self.directory.run, "epoch": state.epoch, "agent_steps": state.agent_steps}
-        report = {"format_version": REPORT_VERSION, **progress, **self.league.report()}
+        report = {"format_version": FORMAT_VERSION, **progress, **self.league.report()}
         write_file(self.directory.league_report, json.dumps(report, indent=1, allow_nan=False) + "\n")
         return self.league.metrics()
 
@@ -117,5 +114,17 @@ class LeagueCallback(Callback):
         return self.league.state_dict()
 
     def load_state_dict(self, data: dict[str, Any]) -> None:
-        """See `Callback`."""
-        self.league.load_state_dict(data)
+        """Nothing is left to do: `create_league` has read it, and the first episodes are matched by it."""
+
+
+def begin_league(callbacks: Mapping[str, Callback], policy: nn.Module) -> None:
+    """Let copies of the learner take part in the league of a run, if it has one in the mode self_play.
+
+    Call it when the policy has its weights, and before the trainer resets the environment.
+
+    Raises:
+        MettaError: a snapshot is gone or damaged, or cannot be written.
+    """
+    league = callbacks.get(CALLBACK)
+    if isinstance(league, LeagueCallback) and league.self_play is not None:
+        league.self_play.start(policy)

@@ -44,6 +44,7 @@ from metta_cli.runs.dual_policy import (
 )
 from metta_cli.runs.external import to_checkpoint
 from metta_cli.runs.kickstart import create_kickstarter
+from metta_cli.runs.league import begin_league
 from metta_cli.runs.machine import (
     choose_device,
     choose_num_workers,
@@ -111,7 +112,15 @@ def train(
         seed = _session_seed(config.seed, epoch)
         training = create_training_tasks(config, directory.path, seed, checkpoint)
         with _create_environment(config, seed, opponents, training) as environment:
-            played, callbacks = add_opponents(opponents, environment, seed)
+            played, callbacks = add_opponents(
+                opponents,
+                environment,
+                seed,
+                config=config,
+                directory=directory,
+                device=device,
+                checkpoint=checkpoint,
+            )
             callbacks |= training.callbacks
             start = checkpoint or initial
             trainer = _create_trainer(config, directory, played, device, start, stop, callbacks, kickstarter)
@@ -247,6 +256,7 @@ def _create_trainer(
         _check_fit(config, environment.interface, start)
         load_weights(policy, start.weights, start.manifest.name)
     policy.to(device)
+    begin_league(callbacks, policy)
     return Trainer(
         config.trainer,
         environment=environment,
