@@ -187,7 +187,11 @@ class Standings:
             "chance",
             "rating",
         )
-        return [_text_row(row) for row in self.rows()], columns
+        rows = [_text_row(row) for row in self.rows()]
+        for row in rows:
+            if row["player"] == self.report["anchor"]:
+                row["rating"] = "0 by definition"
+        return rows, columns
 
 
 def _rated(found: tuple[Rating, str] | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from metta_cli.artifacts.checkpoints import list_checkpoints, read_manifest
 from metta_cli.config.dual_policy import DualPolicyConfig
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.errors import IncompatibleError, UnknownNameError, UsageError
-from metta_cli.evaluation.crossplay import play_matches, round_robin
+from metta_cli.evaluation.crossplay import Match, play_matches, round_robin
 from metta_cli.populations.payoff import PayoffTable
 from metta_cli.populations.standings import Standings
 from metta_cli.runs.directory import RunDirectory
@@ -61,10 +61,8 @@ def evaluate_league(
     players = _choose(_players(directory, standings), only)
     configure_threads()
     chosen_device = choose_device(device)
-    sources = {
-        player["id"]: load_opponent(player["uri"], chosen_device, data_dir=directory.path.parent)
-        for player in players
-    }
+    data_dir = directory.path.parent
+    sources = {each["id"]: load_opponent(each["uri"], chosen_device, data_dir=data_dir) for each in players}
     schedule = round_robin(list(sources), episodes)
     matches = play_matches(
         spec,
@@ -76,9 +74,6 @@ def evaluate_league(
         num_workers=choose_num_workers(num_workers, len(schedule)),
         on_match=lambda finished: progress(finished, len(schedule)),
     )
-    table = PayoffTable()
-    for match in matches:
-        table.add(match.first, match.second, match.first_return, match.second_return)
     evaluation = {
         "format_version": FORMAT_VERSION,
         "run": directory.run,
@@ -88,10 +83,17 @@ def evaluate_league(
         "episodes": episodes,
         "seed": seed,
         "players": players,
-        "matches": table.to_json(),
+        "matches": _tabulate(matches).to_json(),
     }
     write_file(directory.league_evaluation, json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
     return Standings(standings.report, evaluation)
+
+
+def _tabulate(matches: Sequence[Match]) -> PayoffTable:
+    table = PayoffTable()
+    for match in matches:
+        table.add(match.first, match.second, match.first_return, match.second_return)
+    return table
 
 
 def _settings(directory: RunDirectory) -> tuple[EnvironmentSpec, DualPolicyConfig]:

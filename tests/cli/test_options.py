@@ -26,6 +26,10 @@ COMMANDS = {
     "cache ls": "--format --output -o --help -h",
     "cache verify": "--format --output -o --help -h",
     "cache prune": "--unused --max-size --all --dry-run --format --output -o --help -h",
+    "league": "--help -h",
+    "league show": "RUN --heatmap --format --output -o --help -h",
+    "league evaluate": "RUN --episodes --only --seed --workers --device --progress --heatmap --format"
+    " --output -o --help -h",
     "configs": "--help -h",
     "configs list": "GROUP --format --output -o --help -h",
     "configs show": "NAME --output -o --help -h",
