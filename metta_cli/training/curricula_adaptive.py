@@ -59,11 +59,14 @@ class LearningProgressCurriculum(Curriculum):
         self._active = np.zeros(0, np.int64)
 
     def learn(self, task: int, score: float) -> None:
-        """Remember an outcome; once an active task has enough new ones, update all that have any."""
+        """Remember an outcome; once an active task has enough new ones, update all that have any.
+
+        Processes that train together have different active tasks, so there any task can be the one.
+        """
         self._outcomes[task, self._num_outcomes[task] % self.config.memory] = min(max(score, 0.0), 1.0)
         self._num_outcomes[task] += 1
         self._new[task] += 1
-        if self._new[task] >= self.config.sample_threshold and task in self._active:
+        if self._new[task] >= self.config.sample_threshold and (self.is_shared or task in self._active):
             self._update()
 
     def next_task(self, generator: np.random.Generator) -> int:

@@ -17,6 +17,7 @@ OPTIMIZERS, MUON = "training/optimizers.py", "training/muon.py"
 SCHEDULES, REWARDS = "algorithms/schedules.py", "algorithms/rewards.py"
 REGULARIZATION = "algorithms/regularization.py"
 MATCHMAKING, RATINGS = "algorithms/matchmaking.py", "algorithms/ratings.py"
+CURRICULA, ADAPTIVE = "algorithms/curricula.py", "training/curricula_adaptive.py"
 
 # File with mistakes -> the tests that have to notice them, separated by blanks. (Not the recorded numbers:
 # they know how the code was, and not what is right.)
@@ -39,10 +40,40 @@ WITNESSES = {
     LSTM: "tests/contract/test_policies.py",
     MATCHMAKING: "tests/golden/test_matchmaking.py",
     RATINGS: "tests/golden/test_ratings.py",
+    CURRICULA: "tests/golden/test_curricula.py",
+    ADAPTIVE: "tests/golden/test_curricula.py tests/unit/training/test_curricula.py",
 }
 
 # File -> (what is wrong, text that occurs exactly once, what the mistake puts in its place).
 MISTAKES = {
+    CURRICULA: [
+        ("smoothing on the wrong side", "rates * (1 - smoothing)", "rates * smoothing"),
+        ("reweighting keeps no 1", "(1 - 2 * rates)", "(1 - rates)"),
+        ("baseline not taken off", "rates - baselines, 0.0", "rates, 0.0"),
+        ("rest not scaled", " / (1.0 - baselines)", ""),
+        ("progress downwards is none", "np.abs(reweight", "np.maximum(0, reweight"),
+        ("z-score not scaled", "(deviation if deviation > 0 else 1.0)", "1.0"),
+        ("tasks with success do not count", "(progress > 0) | (success > 0)", "progress > 0"),
+        ("regression upside down", "np.asarray(best, float) / (", "1 / np.asarray(best, float) * ("),
+        ("gate opens at the next task", "(offsets + 0.5)", "(offsets - 0.5)"),
+        ("gate twice as wide", "(0.5 + blending)", "(1 + blending)"),
+        ("even share twice", "(1 - share) * weights", "weights"),
+    ],
+    ADAPTIVE: [
+        ("slow mean follows the rates", "self._fast[fresh] - self._slow", "rates - self._slow"),
+        (
+            "baseline moves on",
+            "np.where(is_first, np.minimum(rates, BASELINE_MAX), self._baselines[fresh])",
+            "np.minimum(rates, BASELINE_MAX)",
+        ),
+        ("scores not clipped", "min(max(score, 0.0), 1.0)", "score"),
+        ("unseen tasks get nothing", "weights[self._num_outcomes == 0] = weights.max()", "pass"),
+        ("unseen tasks weigh nothing", "max(1.0, weights.max())", "0.0"),
+        ("mean starts at 0", "if self.completed[task] > 1 else 1.0", "if True else 1.0"),
+        ("best score forgotten", "max(self._best[task], score)", "score"),
+        ("moves on at any score", "self.smoothed_score >= self.config.threshold", "True"),
+        ("processes drift apart", "(self.is_shared or task in self._active)", "(task in self._active)"),
+    ],
     ADVANTAGES: [
         ("reward of the step before", "errors = rewards[:, 1:]", "errors = rewards[:, :-1]"),
         ("done of the step before", "1.0 - dones[:, 1:]", "1.0 - dones[:, :-1]"),
