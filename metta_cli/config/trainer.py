@@ -249,28 +249,32 @@ class TrainerConfig(Section):
         return self
 
 
-UNSUPPORTED = (
-    "initial_policy.type",
-    "initial_policy.range",
-    "initial_policy.metric",
-    "initial_policy.filters",
-    "checkpoint.checkpoint_dir",
-    "simulation.evaluate_local",
-    "simulation.evaluate_remote",
-    "simulation.skip_git_check",
-    "simulation.git_hash",
-    "simulation.simulations",
-    "curriculum_server",
-    "async_factor",
-    "zero_copy",
-    "require_contiguous_env_ids",
-    "scale_batches_by_world_size",
-    "cpu_offload",
-    "compile",
-    "compile_mode",
-    "verbose",
-)
-"""Settings of `TrainerConfig`, or whole parts of it, that this version does not act upon."""
+UNSUPPORTED = {
+    "initial_policy.type": "a checkpoint is named by policy_uri=, whose versions are :latest and :vN",
+    "initial_policy.range": "a checkpoint is named by policy_uri=",
+    "initial_policy.metric": "a checkpoint is named by policy_uri=",
+    "initial_policy.filters": "a checkpoint is named by policy_uri=",
+    "checkpoint.checkpoint_dir": "checkpoints are a part of the run directory, which data_dir moves",
+    "simulation.evaluate_local": "simulation.evaluate_interval=0 switches evaluation off",
+    "simulation.evaluate_remote": "there is no evaluation service",
+    "simulation.skip_git_check": "there is no evaluation service",
+    "simulation.git_hash": "there is no evaluation service; every run notes its commit in versions.json",
+    "simulation.simulations": "the suite to evaluate on is sim.suite",
+    "curriculum_server": "every process draws its tasks itself",
+    "async_factor": "acting and stepping take turns: with two halves at a time each would wait longer",
+    "zero_copy": "the observations of all workers always lie in one shared array",
+    "require_contiguous_env_ids": "a batch is always all environments, in order",
+    "scale_batches_by_world_size": "not built yet",
+    "cpu_offload": "not built yet",
+    "compile": "the LSTM is cut where episodes start, which torch.compile would trace anew for every batch",
+    "compile_mode": "there is no compilation",
+    "verbose": "what is shown is up to --progress and METTA_LOG_LEVEL",
+    "dual_policy.scripted_npc.approach_items": "not built yet",
+    "dual_policy.scripted_npc.interact_with_items": "not built yet",
+    "dual_policy.scripted_npc.roomba_direction": "not built yet",
+    "dual_policy.scripted_npc.grid_search_pattern": "not built yet",
+}
+"""Settings of `TrainerConfig`, or whole parts of it, that this version does not act upon, and why."""
 
 
 def unsupported_settings(config: TrainerConfig) -> list[str]:
