@@ -22,6 +22,7 @@ SELECTORS: dict[Key, str] = {
     ("hardware",): "hardware",
     ("trainer",): "trainer",
     ("trainer", "curriculum"): "curriculum",
+    ("trainer", "dual_policy"): "dual_policy",
     ("env",): "env",
     ("policy",): "policy",
     ("sim", "suite"): "suite",

@@ -18,6 +18,7 @@ GROUPS: dict[str, Key] = {
     "policy": ("policy",),
     "trainer": ("trainer",),
     "curriculum": ("trainer", "curriculum"),
+    "dual_policy": ("trainer", "dual_policy"),
     "suite": ("sim", "suite"),
     "wandb": ("wandb",),
     "hardware": ("hardware",),

@@ -60,9 +60,8 @@ def evaluate_league(
     spec, dual = _settings(directory)
     players = _choose(_players(directory, standings), only)
     configure_threads()
-    chosen_device = choose_device(device)
-    data_dir = directory.path.parent
-    sources = {each["id"]: load_opponent(each["uri"], chosen_device, data_dir=data_dir) for each in players}
+    place, data_dir = choose_device(device), directory.path.parent
+    sources = {each["id"]: load_opponent(each["uri"], place, data_dir=data_dir) for each in players}
     schedule = round_robin(list(sources), episodes)
     matches = play_matches(
         spec,
