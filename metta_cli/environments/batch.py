@@ -37,6 +37,8 @@ class BatchTask:
         map_pool_size: how many different maps there are; 0 for a new one in every episode.
         stagger_episodes: whether the first episode of every environment is cut at a random step.
         scripted_actions: whether the scripted baseline proposes actions.
+        shard: `(index, count)`: these environments are the `index`-th part of `count` parts of that size, so
+            that their episodes are others than those of the other parts.
         tasks: what episodes are drawn from; none if all are of `config`.
     """
 
@@ -50,7 +52,17 @@ class BatchTask:
     map_pool_size: int
     stagger_episodes: bool
     scripted_actions: bool
+    shard: tuple[int, int] = (0, 1)
     tasks: tuple[Task, ...] = ()
+
+    def number_of(self, slot: int) -> int:
+        """Return the number of an environment among those of all parts."""
+        return self.shard[0] * self.layout.num_environments + slot
+
+    @property
+    def num_numbers(self) -> int:
+        """How many environments all parts have together."""
+        return self.shard[1] * self.layout.num_environments
 
     def name_of(self, index: int) -> str:
         """Return what the environment of a task is called."""
@@ -86,7 +98,7 @@ class SimulatorBatch:
         self._active_slot = slab.active_slots.data[task.worker : task.worker + 1]
 
     def reset(self, seed: int, first_episode: int) -> list[FinishedEpisode]:
-        """Begin an episode in every environment: number `first_episode + slot` in each slot.
+        """Begin an episode in every environment: each has the number of its environment more than the first.
 
         Returns:
             Nothing: episodes that this ends are not finished.
@@ -98,7 +110,7 @@ class SimulatorBatch:
         self._num_steps = 0
         try:
             for simulator in self._simulators:
-                self._start(simulator, first_episode + simulator.slot)
+                self._start(simulator, first_episode + self._task.number_of(simulator.slot))
             self._cuts = self._draw_cuts()
             self._propose_actions()
         except MettaError:
@@ -157,7 +169,7 @@ class SimulatorBatch:
         for simulator in self._simulators if self._task.stagger_episodes else ():
             max_steps = simulator.game.max_steps
             if max_steps > 0:
-                steps = self._seeds.first_episode_steps(simulator.slot, max_steps)
+                steps = self._seeds.first_episode_steps(self._task.number_of(simulator.slot), max_steps)
                 if steps < max_steps:  # otherwise it is a whole episode
                     cuts[steps].append(simulator)
         return dict(cuts)
@@ -179,7 +191,7 @@ class SimulatorBatch:
             self._active_slot[0] = simulator.slot
             finished.append(simulator.finish(is_cut=simulator in cut))
             last = simulator.last_step()
-            self._start(simulator, finished[-1].episode + self._task.layout.num_environments)
+            self._start(simulator, finished[-1].episode + self._task.num_numbers)
             simulator.restore(last)
         return finished
 

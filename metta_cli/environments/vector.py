@@ -74,6 +74,7 @@ class VectorEnvironment:
             the environment's file says, and 0 with tasks.
         tasks: what episodes are drawn from, instead of `spec` alone; `next_tasks` says which comes next.
         task_source: writes `next_tasks` whenever an episode has begun, and is told of every one that ended.
+        shard: `(index, count)`: play the `index`-th part of the episodes of `count` such objects.
 
     Attributes:
         spec: as given.
@@ -90,6 +91,7 @@ class VectorEnvironment:
         teams: int32 `[N]`, team of each agent in its running episode.
         scripted: int32 `[N]`, flat actions that the scripted baseline proposes for the observations.
         tasks: int32 `[E]`, task of each environment's running episode.
+        episodes: int64 `[E]`, number of each environment's running episode.
         next_tasks: int32 `[E]`, task of the episode after it; to be written between steps.
         actions: int32 `[N]`, the last actions.
         masks: bool `[N]`, all true: every agent is always there.
@@ -119,6 +121,7 @@ class VectorEnvironment:
         map_pool_size: int | None = None,
         tasks: Sequence[Task] | None = None,
         task_source: TaskSource | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         default_pool_size = spec.map_pool_size if tasks is None else 0
         pool_size = default_pool_size if map_pool_size is None else map_pool_size
@@ -152,6 +155,7 @@ class VectorEnvironment:
                 map_pool_size=pool_size,
                 stagger_episodes=stagger_episodes,
                 scripted_actions=scripted_actions,
+                shard=shard,
                 tasks=() if task_set is None else task_set.tasks,
             )
             for worker, slots in enumerate(_runs(num_environments, max(1, num_workers)))
@@ -178,7 +182,7 @@ class VectorEnvironment:
         self.observations, self.final_observations = slab.observations, slab.final_observations
         self.rewards, self.terminals, self.truncations = slab.rewards, slab.terminals, slab.truncations
         self.teams, self.scripted = slab.teams, slab.scripted
-        self.tasks, self.next_tasks = slab.tasks, slab.next_tasks
+        self.tasks, self.next_tasks, self.episodes = slab.tasks, slab.next_tasks, slab.episodes
         self.actions = np.zeros(self.num_agents, np.int32)
         self.teacher_actions = self.scripted
         self.masks = np.ones(self.num_agents, bool)

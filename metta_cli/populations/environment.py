@@ -102,11 +102,10 @@ class OpponentEnvironment:
 
     def reset(self) -> tuple[np.ndarray, list[FinishedEpisode]]:
         """Begin a new episode everywhere."""
-        first = self.environment.next_episode
         self.environment.reset()
         self._starts[:] = True
         for slot in range(self.environment.num_environments):
-            self._start_episode(slot, first + slot)
+            self._start_episode(slot)
         self._regroup()
         self._take_observations()
         return self.observations, []
@@ -170,7 +169,8 @@ class OpponentEnvironment:
             )
         return actions
 
-    def _start_episode(self, slot: int, episode: int) -> None:
+    def _start_episode(self, slot: int) -> None:
+        episode = int(self.environment.episodes[slot])
         num_agents = self.environment.agents_per_environment
         rows = slice(slot * num_agents, (slot + 1) * num_agents)
         self._episodes[slot], self._steps[slot] = episode, 0
@@ -201,7 +201,7 @@ class OpponentEnvironment:
             other = float(episode.agent_returns[~learns].mean()) if num_others else 0.0
             mine = float(episode.agent_returns[learns].mean())
             self.tally.matches.append(MatchResult(self.opponents[slot], mine, other))
-        self._start_episode(slot, episode.episode + self.environment.num_environments)
+        self._start_episode(slot)
         return replace(
             episode,
             agent_returns=episode.agent_returns[learns],

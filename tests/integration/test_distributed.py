@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from metta_cli.config.catalogue import find_environment
+from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import ConfigError
 from metta_cli.training.distributed import World, join_world, rank_device
 
@@ -57,6 +60,33 @@ def test_two_processes_agree(tmp_path):
 def test_a_process_that_is_gone_is_no_riddle_to_the_other(tmp_path):
     message = run_in_two(tmp_path, "lose_one")["message"]
     assert message.startswith("another process of this run has ended or does not answer: ")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_parts_of_an_environment_play_the_episodes_of_the_whole(num_workers):
+    spec = find_environment("navigation/simple")
+    options = {"seed": 5, "stagger_episodes": True}
+    with (
+        VectorEnvironment(spec, num_environments=4, **options) as whole,
+        VectorEnvironment(
+            spec, num_environments=2, shard=(0, 2), num_workers=num_workers, **options
+        ) as first,
+        VectorEnvironment(spec, num_environments=2, shard=(1, 2), **options) as second,
+    ):
+        for environment in (whole, first, second):
+            environment.reset()
+        actions = np.random.default_rng(0).integers(0, whole.interface.num_actions, (100, whole.num_agents))
+        episodes = []
+        for step in actions:
+            *_, finished = whole.step(step)
+            first.step(step[: first.num_agents])
+            second.step(step[first.num_agents :])
+            both = np.concatenate([first.observations, second.observations])
+            assert np.array_equal(whole.observations, both)
+            assert np.array_equal(whole.rewards, np.concatenate([first.rewards, second.rewards]))
+            assert np.array_equal(whole.truncations, np.concatenate([first.truncations, second.truncations]))
+            episodes += [episode.episode for episode in finished]
+        assert max(episodes) >= 8  # the third episode of some environment ended
 
 
 def test_a_process_alone_needs_no_other():
