@@ -10,9 +10,16 @@ from pydantic import Field, field_validator
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.section import Section
 from metta_cli.config.simulation import SimulationSuiteConfig
-from metta_cli.config.trainer import TrainerConfig, unsupported_settings
+from metta_cli.config.trainer import TrainerConfig, unsupported_settings, why_unsupported
 
-__all__ = ["MettaConfig", "PolicyConfig", "SimConfig", "WandbConfig", "unsupported_settings"]
+__all__ = [
+    "MettaConfig",
+    "PolicyConfig",
+    "SimConfig",
+    "WandbConfig",
+    "unsupported_settings",
+    "why_unsupported",
+]
 
 
 class PolicyConfig(Section):

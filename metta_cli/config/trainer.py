@@ -287,11 +287,18 @@ def unsupported_settings(config: TrainerConfig) -> list[str]:
         Dotted keys as a user writes them, such as `trainer.kickstart.teacher_uri`; empty if the run
         can do all that is asked of it.
     """
-    return [
-        f"trainer.{key}"
-        for key in _changed_settings(config, "")
-        if any(key == name or key.startswith(name + ".") for name in UNSUPPORTED)
-    ]
+    return [f"trainer.{key}" for key in _changed_settings(config, "") if _refused_as(key)]
+
+
+def why_unsupported(key: str) -> str:
+    """Return the reason for one of `unsupported_settings`."""
+    name = _refused_as(key.removeprefix("trainer."))
+    return UNSUPPORTED[name] if name else "it acts"
+
+
+def _refused_as(key: str) -> str | None:
+    """Return the entry of `UNSUPPORTED` that a setting falls under."""
+    return next((name for name in UNSUPPORTED if key == name or key.startswith(name + ".")), None)
 
 
 def _changed_settings(section: Section, prefix: str) -> Iterator[str]:

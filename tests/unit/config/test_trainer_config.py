@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from metta_cli.config.trainer import UNSUPPORTED, TrainerConfig, unsupported_settings
+from metta_cli.config.trainer import UNSUPPORTED, TrainerConfig, unsupported_settings, why_unsupported
 
 # As Metta had them in July and August 2025; where the two differ, those of August.
 DOCUMENTED_DEFAULTS = {
@@ -239,6 +239,11 @@ def test_what_this_version_acts_upon_is_supported():
 )
 def test_a_setting_that_nothing_acts_upon_is_named(key, value):
     assert unsupported_settings(TrainerConfig(**nested(key, value))) == [f"trainer.{key}"]
+
+
+def test_the_reason_of_a_refused_setting_is_that_of_its_part():
+    assert why_unsupported("trainer.curriculum_server.port") == UNSUPPORTED["curriculum_server"]
+    assert why_unsupported("trainer.zero_copy") == UNSUPPORTED["zero_copy"]
 
 
 def test_the_list_of_unsupported_settings_names_settings_that_exist():
