@@ -20,7 +20,7 @@ from metta_cli.artifacts.checkpoints import (
 )
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
-from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings
+from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings, why_unsupported
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import CheckpointError, ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
@@ -168,8 +168,9 @@ def _check_before_writing(
     """Try what needs no run directory, so that a mistake leaves none behind."""
     unsupported = unsupported_settings(config.trainer)
     if unsupported:
+        key, more = unsupported[0], f" (nor upon {', '.join(unsupported[1:])})" if unsupported[1:] else ""
         raise ConfigError(
-            f"this version does not act upon {', '.join(unsupported)}", "leave it at its default"
+            f"this version does not act upon {key}{more}: {why_unsupported(key)}", "leave it at its default"
         )
     if opponents is not None:
         opponents.check(training_spec(config))
