@@ -9,14 +9,32 @@ if TYPE_CHECKING:
     from metta_cli.algorithms.advantages import compute_advantage
     from metta_cli.algorithms.priorities import calculate_anneal_beta
     from metta_cli.config.curriculum import CurriculumConfig, Task
+    from metta_cli.config.dual_policy import DualPolicyConfig
     from metta_cli.config.environment import EnvironmentSpec
     from metta_cli.config.interface import EnvironmentInterface
+    from metta_cli.config.learning import (
+        OptimizerConfig,
+        PPOConfig,
+        PrioritizedExperienceReplayConfig,
+        RewardCenteringConfig,
+        VTraceConfig,
+    )
+    from metta_cli.config.schedules import HyperparameterSchedulerConfig, LearningRateSchedulerConfig
     from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
-    from metta_cli.config.trainer import TrainerConfig
+    from metta_cli.config.trainer import (
+        CheckpointConfig,
+        CurriculumServerConfig,
+        EvaluationConfig,
+        InitialPolicyConfig,
+        KickstartConfig,
+        ProfilerConfig,
+        TeacherConfig,
+        TrainerConfig,
+    )
     from metta_cli.policies.lstm import LSTMWrapper
     from metta_cli.policies.mixin import PyTorchAgentMixin
     from metta_cli.policies.registry import create_policy, register_policy
-    from metta_cli.runs.kickstart import create_kickstarter
+    from metta_cli.runs.kickstart import load_kickstarter
     from metta_cli.runs.library import (
         Agent,
         Environment,
@@ -45,10 +63,12 @@ if TYPE_CHECKING:
         load_policy_from_checkpoint,
     )
     from metta_cli.runs.records import PolicyMetadata, PolicyRecord
+    from metta_cli.tracking.jsonl import JsonlTracker
     from metta_cli.training.callbacks import Callback
     from metta_cli.training.experience import Experience, Minibatch
     from metta_cli.training.kickstarter import Kickstarter, Teacher
     from metta_cli.training.optimizers import Optimizer, create_optimizer
+    from metta_cli.training.regularization import InitialWeights
     from metta_cli.training.rollout import (
         accumulate_rollout_stats,
         mean_statistics,
@@ -60,22 +80,37 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "Callback",
+    "CheckpointConfig",
     "CurriculumConfig",
+    "CurriculumServerConfig",
+    "DualPolicyConfig",
     "Environment",
     "EnvironmentInterface",
     "EnvironmentSpec",
+    "EvaluationConfig",
     "Experience",
+    "HyperparameterSchedulerConfig",
+    "InitialPolicyConfig",
+    "InitialWeights",
+    "JsonlTracker",
+    "KickstartConfig",
     "Kickstarter",
     "LSTMWrapper",
+    "LearningRateSchedulerConfig",
     "LoadedAgent",
     "Losses",
     "MemoryMonitor",
     "Minibatch",
     "Optimizer",
+    "OptimizerConfig",
+    "PPOConfig",
     "PolicyMetadata",
     "PolicyRecord",
     "PolicyStore",
+    "PrioritizedExperienceReplayConfig",
+    "ProfilerConfig",
     "PyTorchAgentMixin",
+    "RewardCenteringConfig",
     "RunDirectories",
     "SimulationSuiteConfig",
     "SingleEnvSimulationConfig",
@@ -83,19 +118,21 @@ __all__ = [
     "SystemMonitor",
     "Task",
     "Teacher",
+    "TeacherConfig",
     "Trainer",
     "TrainerConfig",
     "Trust",
+    "VTraceConfig",
     "accumulate_rollout_stats",
     "calculate_anneal_beta",
     "compute_advantage",
     "create_evaluation_config_suite",
-    "create_kickstarter",
     "create_optimizer",
     "create_policy",
     "create_replay_config",
     "evaluate_policy",
     "load_checkpoint",
+    "load_kickstarter",
     "load_policy_from_checkpoint",
     "mean_statistics",
     "perform_rollout_step",
@@ -112,14 +149,32 @@ _NAMES = {
     "metta_cli.algorithms.advantages": ("compute_advantage",),
     "metta_cli.algorithms.priorities": ("calculate_anneal_beta",),
     "metta_cli.config.curriculum": ("CurriculumConfig", "Task"),
+    "metta_cli.config.dual_policy": ("DualPolicyConfig",),
     "metta_cli.config.environment": ("EnvironmentSpec",),
     "metta_cli.config.interface": ("EnvironmentInterface",),
+    "metta_cli.config.learning": (
+        "OptimizerConfig",
+        "PPOConfig",
+        "PrioritizedExperienceReplayConfig",
+        "RewardCenteringConfig",
+        "VTraceConfig",
+    ),
+    "metta_cli.config.schedules": ("HyperparameterSchedulerConfig", "LearningRateSchedulerConfig"),
     "metta_cli.config.simulation": ("SimulationSuiteConfig", "SingleEnvSimulationConfig"),
-    "metta_cli.config.trainer": ("TrainerConfig",),
+    "metta_cli.config.trainer": (
+        "CheckpointConfig",
+        "CurriculumServerConfig",
+        "EvaluationConfig",
+        "InitialPolicyConfig",
+        "KickstartConfig",
+        "ProfilerConfig",
+        "TeacherConfig",
+        "TrainerConfig",
+    ),
     "metta_cli.policies.lstm": ("LSTMWrapper",),
     "metta_cli.policies.mixin": ("PyTorchAgentMixin",),
     "metta_cli.policies.registry": ("create_policy", "register_policy"),
-    "metta_cli.runs.kickstart": ("create_kickstarter",),
+    "metta_cli.runs.kickstart": ("load_kickstarter",),
     "metta_cli.runs.library": (
         "Agent",
         "Environment",
@@ -135,10 +190,12 @@ _NAMES = {
     "metta_cli.runs.policies": ("Trust",),
     "metta_cli.runs.policy_store": ("LoadedAgent", "PolicyStore", "load_policy_from_checkpoint"),
     "metta_cli.runs.records": ("PolicyMetadata", "PolicyRecord"),
+    "metta_cli.tracking.jsonl": ("JsonlTracker",),
     "metta_cli.training.callbacks": ("Callback",),
     "metta_cli.training.experience": ("Experience", "Minibatch"),
     "metta_cli.training.kickstarter": ("Kickstarter", "Teacher"),
     "metta_cli.training.optimizers": ("Optimizer", "create_optimizer"),
+    "metta_cli.training.regularization": ("InitialWeights",),
     "metta_cli.training.rollout": ("accumulate_rollout_stats", "mean_statistics", "perform_rollout_step"),
     "metta_cli.training.trainer": ("Trainer",),
     "metta_cli.training.update": ("Losses", "process_minibatch_update"),

@@ -12,6 +12,7 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 import metta_cli.algorithms.distributions as distributions
+from metta_cli.algorithms.regularization import squared_distance
 from metta_cli.algorithms.weights import weight_metrics
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.policies.contract import RecurrentState, interface_behind
@@ -129,11 +130,9 @@ class PyTorchAgentMixin:
         """
         if not self._initial_weights:
             self.update_l2_init_weight_copy()
-        terms = [
-            (layer.weight - self._initial_weights[name].to(layer.weight.device)).square().sum()
-            for name, layer in self._layers().items()
-        ]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        weights = {name: layer.weight for name, layer in self._layers().items()}
+        initial = {name: weight.to(weights[name].device) for name, weight in self._initial_weights.items()}
+        return squared_distance(weights, initial)
 
     def update_l2_init_weight_copy(self) -> None:
         """Make the weights of now those that `l2_init_loss` measures from."""

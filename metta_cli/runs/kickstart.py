@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from metta_cli.artifacts.loaders import DEFAULT_DATA_DIR
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.schema import MettaConfig
 from metta_cli.config.trainer import KickstartConfig, TeacherConfig
@@ -31,16 +32,36 @@ def create_kickstarter(config: MettaConfig, device: torch.device) -> Kickstarter
         MettaError: if a teacher cannot be loaded, or cannot act in the environment.
     """
     section = config.trainer.kickstart
-    named = teachers_of(section)
-    if not named:
+    if not teachers_of(section):
         return None
-    interface = interface_of(build(config.env))
+    return load_kickstarter(section, interface_of(build(config.env)), device, Path(config.data_dir))
+
+
+def load_kickstarter(
+    config: KickstartConfig,
+    interface: EnvironmentInterface,
+    device: torch.device | str = "cpu",
+    data_dir: Path | str = DEFAULT_DATA_DIR,
+) -> Kickstarter | None:
+    """Load the teachers of a student in one environment; None if the configuration names none.
+
+    Args:
+        config: the teachers, and how long they teach.
+        interface: of the environment; teachers that were made for another one are matched by name.
+        device: where the teachers compute.
+        data_dir: where runs are looked for by name.
+
+    Raises:
+        MettaError: if a teacher cannot be loaded, or cannot act in the environment.
+    """
     teachers = [
-        _load(number, teacher, interface, device, Path(config.data_dir))
-        for number, teacher in enumerate(named, start=1)
+        _load(number, teacher, interface, torch.device(device), Path(data_dir))
+        for number, teacher in enumerate(teachers_of(config), start=1)
     ]
+    if not teachers:
+        return None
     return Kickstarter(
-        teachers, kickstart_steps=section.kickstart_steps, anneal_ratio=section.anneal_ratio, device=device
+        teachers, kickstart_steps=config.kickstart_steps, anneal_ratio=config.anneal_ratio, device=device
     )
 
 

@@ -21,6 +21,7 @@ from metta_cli.artifacts.checkpoints import (
     Checkpoint,
     CheckpointManifest,
     read_checkpoint,
+    read_manifest,
     save_checkpoint,
 )
 from metta_cli.artifacts.loaders import DEFAULT_DATA_DIR
@@ -31,7 +32,7 @@ from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import load_config
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
-from metta_cli.errors import ConfigError, UsageError
+from metta_cli.errors import ConfigError, StorageError, UsageError
 from metta_cli.policies.contract import Policy, RecurrentState
 from metta_cli.policies.registry import recipe_of
 from metta_cli.runs.policies import (
@@ -187,7 +188,8 @@ class PolicyStore:
         Raises:
             UsageError: if the record has no policy, or its name and its metadata disagree about the epoch.
             ConfigError: if `checkpoint_dir` is not set, or it is not known how the policy was made.
-            StorageError: if the place cannot be written, or holds another policy of that name.
+            StorageError: if the place cannot be written, or holds another policy of that name, or this one
+                with other metadata.
         """
         if self.checkpoint_dir is None:
             raise ConfigError(
@@ -198,7 +200,13 @@ class PolicyStore:
         if isinstance(policy, LoadedAgent):
             policy = cast(CheckpointPolicy, policy.loaded).policy
         path = save_checkpoint(self.checkpoint_dir, manifest, policy.state_dict(), trainer_state)
-        saved = PolicyRecord(self, manifest.name, f"file://{path}", metadata_of(manifest))
+        stored = read_manifest(path)
+        if (stored.metadata, stored.scores) != (manifest.metadata, manifest.scores):
+            raise StorageError(
+                f"{path} already exists, with other metadata",
+                "checkpoints are never changed; save the record under another name",
+            )
+        saved = PolicyRecord(self, manifest.name, f"file://{path}", metadata_of(stored))
         saved.policy = record.policy
         return saved
 

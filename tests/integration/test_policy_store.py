@@ -208,6 +208,10 @@ def test_saving_refuses_what_it_could_not_give_back(store, env):
         store.save(record)
     record.metadata = {"epoch": 4}
     store.save(record)
+    store.save(record)
+    record.metadata["note"] = "later"
+    with pytest.raises(StorageError, match="other metadata"):
+        store.save(record)
     record.policy = Agent(env, SMALL)
     with pytest.raises(StorageError, match="other weights"):
         store.save(record)
