@@ -51,6 +51,9 @@ class JsonlTracker:
             os.ftruncate(self._descriptor, length)
             raise _cannot_write(self.path, error) from error
 
+    def save_checkpoint(self, path: Path, *, epoch: int, metadata: Mapping[str, Any], is_last: bool) -> None:
+        """Keep none: a file holds lines, and the checkpoint is in the run directory already."""
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)

@@ -376,7 +376,7 @@ def _upsert_run(backend: Backend, variables: _Variables) -> Answer:
     run = backend._create_run(*key) if is_new else backend.runs[key]
     run.display_name = variables.get("displayName") or run.display_name
     run.tags = variables.get("tags") or run.tags
-    run.settings |= {name: variables.get(name) for name in ("groupName", "notes", "jobType")}
+    run.settings |= {name: variables[name] for name in ("groupName", "notes") if variables.get(name)}
     run.num_inits += variables.get("displayName") is not None
     for name, text in (("config", variables.get("config")), ("summary", variables.get("summaryMetrics"))):
         if text:

@@ -10,7 +10,14 @@ import pytest
 
 from metta_cli.config.schema import WandbConfig
 from metta_cli.errors import AccessError, MettaError, UsageError
-from metta_cli.tracking.wandb import WandbTracker, require_server, start_error, within_deadline
+from metta_cli.tracking.wandb import (
+    RUN_FILE,
+    RunIdentity,
+    WandbTracker,
+    require_server,
+    start_error,
+    within_deadline,
+)
 
 needs_wandb = pytest.mark.skipif(
     importlib.util.find_spec("wandb") is None, reason="needs the extra metta-cli[wandb]"
@@ -51,7 +58,7 @@ def track(directory: Path, fault: str) -> subprocess.CompletedProcess[str]:
 def test_metrics_reach_the_files_of_an_offline_run(tmp_path: Path) -> None:
     result = track(tmp_path, "none")
     assert result.stdout == "trained to the end\n"
-    [written] = tmp_path.glob("wandb/offline-run-*-walker/run-walker.wandb")
+    [written] = tmp_path.glob("wandb/offline-run-*-walker-*/run-walker-*.wandb")
     content = written.read_bytes()
     assert b"losses/entropy" in content
     assert b"agent_steps" in content
@@ -69,6 +76,34 @@ def test_without_wandb_the_error_names_the_extra(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UsageError, match=r"pip install 'metta-cli\[wandb\]'"):
         WandbTracker(WandbConfig(mode="offline"), run="walker", directory=tmp_path)
+
+
+def test_a_directory_of_old_runs_is_not_taken_for_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(UsageError, match=r"pip install 'metta-cli\[wandb\]'"):
+        WandbTracker(WandbConfig(mode="offline"), run="walker", directory=tmp_path)
+
+
+def test_the_id_of_a_run_is_fixed_from_the_start(tmp_path: Path) -> None:
+    first = RunIdentity.of(tmp_path, "walker")
+    first.set_uploaded(12)
+    again = RunIdentity.of(tmp_path, "walker")
+    assert (again.id, again.uploaded_epoch) == (first.id, 12)
+    (tmp_path / "other").mkdir()
+    assert RunIdentity.of(tmp_path / "other", "walker").id != first.id
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"id": "a", "uploaded_epoch": null}'])
+def test_an_identity_that_makes_no_sense_is_given_anew(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / RUN_FILE).write_text(content)
+    assert RunIdentity.of(tmp_path, "walker").id.startswith("walker-")
+    assert "makes no sense" in caplog.text
 
 
 def test_a_server_that_is_not_there_is_told_at_once() -> None:
@@ -94,6 +129,8 @@ class AuthenticationError(Exception):
         (AuthenticationError("API key must have 40+ characters"), AccessError, "wandb login"),
         (ValueError("No API key configured. Use `wandb login`"), AccessError, "WANDB_API_KEY"),
         (RuntimeError("HTTP 403: permission denied"), AccessError, "wandb.entity"),
+        (RuntimeError("returned error 401: not logged in"), AccessError, "wandb login"),
+        (RuntimeError("returned error 404: entity teem not found"), UsageError, "wandb.*"),
         (
             TimeoutError("Run initialization has timed out\nPlease ..."),
             MettaError,
