@@ -20,6 +20,7 @@ from metta_cli.artifacts.checkpoints import (
     read_manifest,
     save_checkpoint,
 )
+from metta_cli.artifacts.wandb_client import checkpoint_metadata
 from metta_cli.config.schema import MettaConfig
 from metta_cli.errors import MettaError
 from metta_cli.populations.opponents import OpponentError
@@ -204,6 +205,12 @@ class Session:
             self.directory.checkpoints, manifest, self.trainer.policy.state_dict(), self.trainer.state_dict()
         )
         self.saved_epoch = state.epoch
+        self.tracker.save_checkpoint(
+            self.checkpoint,
+            epoch=state.epoch,
+            metadata=checkpoint_metadata(manifest),
+            is_last=state.agent_steps >= self.config.trainer.total_timesteps,
+        )
         keep = self.config.trainer.checkpoint.keep
         if keep:
             best = best_checkpoints(self.directory.checkpoints, self.config.trainer.checkpoint.keep_best)

@@ -310,6 +310,7 @@ def _create_tracker(config: MettaConfig, directory: RunDirectory) -> Tracker:
                 run=directory.run,
                 directory=directory.path,
                 run_config=config.model_dump(mode="json"),
+                upload_interval=config.trainer.checkpoint.wandb_checkpoint_interval,
             )
         )
     return TrackerGroup(trackers)
