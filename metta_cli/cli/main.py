@@ -22,6 +22,7 @@ from metta_cli.cli import (
     export,
     inspect,
     league,
+    list_runs,
     plot,
     plugins,
     push,
@@ -70,6 +71,7 @@ app.command("inspect")(keep_broken_pipes(inspect.inspect))
 app.command("export", epilog=export.EPILOG)(keep_broken_pipes(export.export))
 app.command("replay", epilog=replay.EPILOG)(replay.replay)
 app.command("push", epilog=push.EPILOG)(keep_broken_pipes(push.push))
+app.command("list-runs", epilog=list_runs.EPILOG)(keep_broken_pipes(list_runs.list_runs))
 app.command("plot")(plot.plot)
 app.add_typer(cache.app, name="cache")
 app.add_typer(configs.app, name="configs")

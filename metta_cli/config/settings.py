@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     """Distributions whose plugins are seen beside the built-in ones, separated by commas; None is all."""
     debug: bool = False
     """Whether every error shows its traceback."""
+    bucket: str | None = None
+    """Folders of buckets that `metta list-runs` looks into, `s3://BUCKET/FOLDER`, separated by commas."""
     hourly_cost: float | None = None
     """What an hour of this machine costs, in any currency."""
 

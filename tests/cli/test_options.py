@@ -21,6 +21,8 @@ COMMANDS = {
     "export": "URI --to --output -o --env --pytorch-config --allow-pickle --sha256 --help -h",
     "replay": "PATH --to --output -o --help -h",
     "push": "URI RUN --data-dir --help -h",
+    "list-runs": "--source --entity --project --bucket --limit --state --sort --filter --data-dir --format"
+    " --output -o --help -h",
     "plot": "RUN --output -o --help -h",
     "cache": "--help -h",
     "cache ls": "--format --output -o --help -h",

@@ -111,7 +111,9 @@ class S3Server:
     def put_run(self, run: str, epochs: list[int], directory: Path, root: str = "runs") -> None:
         """Store a run as `metta push` does."""
         for epoch in epochs:
-            self.put_checkpoint(example_checkpoint(run, epoch), directory, f"{root}/{run}/checkpoints")
+            self.put_checkpoint(
+                example_checkpoint(run, epoch), directory, f"{root}/{run}/checkpoints".lstrip("/")
+            )
 
     def put_checkpoint(self, checkpoint: Checkpoint, directory: Path, prefix: str) -> None:
         stored = save_checkpoint(

@@ -80,7 +80,7 @@ def test_variables_spell_dots_as_two_underscores():
 
 
 @pytest.mark.parametrize(
-    "name", ["METTA_LOG_LEVEL", "METTA_LOAD_PLUGINS", "METTA_DEBUG", "METTA_HOURLY_COST"]
+    "name", ["METTA_LOG_LEVEL", "METTA_LOAD_PLUGINS", "METTA_DEBUG", "METTA_BUCKET", "METTA_HOURLY_COST"]
 )
 def test_variables_of_the_program_are_left_to_it(name):
     assert environment_settings({name: "1"}) == []
