@@ -33,11 +33,11 @@ class InitialPolicyConfig(Section):
     type: Literal["top", "latest", "specific"] = "top"
     """Which of several checkpoints at `uri`."""
     range: int = Field(default=1, ge=0)
-    """How many of the best checkpoints `type: top` chooses from."""
+    """Out of how many of the best checkpoints `type: top` draws one; 0 counts as 1."""
     metric: str = "epoch"
-    """By which number `type: top` ranks."""
+    """By which number `type: top` ranks, such as `score`, or `navigation` for that category."""
     filters: dict[str, Any] = Field(default_factory=dict)
-    """Conditions on the metadata of the checkpoints."""
+    """Entry of the metadata -> the value that it must have, a list of values, or `{min: , max: }`."""
 
 
 class CheckpointConfig(Section):
@@ -250,10 +250,6 @@ class TrainerConfig(Section):
 
 
 UNSUPPORTED = {
-    "initial_policy.type": "a checkpoint is named by policy_uri=, whose versions are :latest and :vN",
-    "initial_policy.range": "a checkpoint is named by policy_uri=",
-    "initial_policy.metric": "a checkpoint is named by policy_uri=",
-    "initial_policy.filters": "a checkpoint is named by policy_uri=",
     "checkpoint.checkpoint_dir": "checkpoints are a part of the run directory, which data_dir moves",
     "simulation.evaluate_local": "simulation.evaluate_interval=0 switches evaluation off",
     "simulation.evaluate_remote": "there is no evaluation service",
@@ -266,7 +262,7 @@ UNSUPPORTED = {
     "require_contiguous_env_ids": "a batch is always all environments, in order",
     "scale_batches_by_world_size": "not built yet",
     "cpu_offload": "not built yet",
-    "compile": "the LSTM is cut where episodes start, which torch.compile would trace anew for every batch",
+    "compile": "torch 2.13 cannot trace the drawing of actions, nor an LSTM that is cut where episodes start",
     "compile_mode": "there is no compilation",
     "verbose": "what is shown is up to --progress and METTA_LOG_LEVEL",
     "dual_policy.scripted_npc.approach_items": "not built yet",

@@ -16,6 +16,7 @@ from metta_cli.artifacts.checkpoints import (
     read_manifest,
 )
 from metta_cli.artifacts.uris import DEFAULT_SCHEME, Uri, parse_uri
+from metta_cli.config.trainer import InitialPolicyConfig
 from metta_cli.errors import CheckpointError, NotFoundError, UsageError
 from metta_cli.runs.directory import list_runs
 from metta_cli.runs.records import PolicyMetadata, metadata_of
@@ -118,6 +119,41 @@ def _of_project(uri: Uri) -> list[Candidate]:
         for run, entry in zip(runs, entries, strict=True)
     ]
     return sorted(found, key=lambda candidate: str(candidate.metadata["created_at"]))
+
+
+def initial_policy_uri(config: InitialPolicyConfig, data_dir: Path, seed: int) -> str | None:
+    """Return the exact address of the policy that a run begins with; None if it begins with none.
+
+    Args:
+        config: section `trainer.initial_policy`.
+        data_dir: where runs are looked for by name.
+        seed: of the choice among the best, if `range` is more than 1.
+
+    Raises:
+        UsageError: if there are filters, but only one policy at the address.
+        NotFoundError: if nothing is there, nothing passes the filters, or nothing has the metric.
+    """
+    is_newest = config.type == "latest" or (config.metric == "epoch" and config.range <= 1)
+    if config.uri is None or config.type == "specific" or (is_newest and not config.filters):
+        return config.uri  # the loader takes the newest that is not damaged
+    found = candidates(config.uri, data_dir)
+    if found is None:
+        if config.filters:
+            raise UsageError(
+                f"trainer.initial_policy.uri={config.uri} is one policy, and there is nothing to filter",
+                "name a run or a directory of runs, or leave out trainer.initial_policy.filters",
+            )
+        return config.uri
+    best = select(
+        found,
+        config.type,
+        n=max(config.range, 1) if config.type == "top" else 1,
+        metric=config.metric,
+        filters=config.filters,
+    )
+    chosen = random.Random(seed).choice(best)
+    logger.info("begins with %s, of %d policies at %s", chosen.name, len(found), config.uri)
+    return chosen.uri
 
 
 def select(

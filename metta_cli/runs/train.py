@@ -54,6 +54,7 @@ from metta_cli.runs.machine import (
 from metta_cli.runs.monitoring import create_monitors
 from metta_cli.runs.policies import NO_TRUST, Trust, failed_to_load, load_weights, read_weights
 from metta_cli.runs.provenance import git_state, versions
+from metta_cli.runs.selection import initial_policy_uri
 from metta_cli.runs.session import Progress, Session, TrainResult
 from metta_cli.runs.signals import StopSignals
 from metta_cli.tracking.jsonl import JsonlTracker
@@ -135,7 +136,9 @@ def train(
 
 def _initial_checkpoint(config: MettaConfig) -> Checkpoint | None:
     """Return the policy that a new run begins with, if the configuration names one."""
-    uri = config.policy_uri or config.trainer.initial_policy.uri
+    uri = config.policy_uri or initial_policy_uri(
+        config.trainer.initial_policy, Path(config.data_dir), config.seed
+    )
     if uri is None:
         return None
     if is_builtin(uri):
