@@ -6,15 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tensordict import TensorDict
 from torch import Tensor, nn
 
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import ConfigError
 from metta_cli.policies.contract import RecurrentState
-from metta_cli.policies.lstm import LSTMWrapper
-from metta_cli.policies.mixin import PyTorchAgentMixin
 from metta_cli.policies.tokens import TokenChannels, TokenConv2d, own_cell
+from metta_plugins.policies.agents import RecurrentAgent
 
 PATCH, STRIDE = 5, 3
 HEAD_WIDTH = 32
@@ -97,7 +95,7 @@ class TransformerNetwork(nn.Module):
         return self.actor(hidden), self.value(hidden).squeeze(1)
 
 
-class LSTMTransformer(PyTorchAgentMixin, LSTMWrapper):
+class LSTMTransformer(RecurrentAgent):
     """The network with an LSTM of one layer.
 
     Args:
@@ -127,15 +125,3 @@ class LSTMTransformer(PyTorchAgentMixin, LSTMWrapper):
         num_features = 2 * network.cls.shape[0]
         super().__init__(env, network, num_features, hidden_size, num_layers=1)
         self.init_mixin(**mixin_params)
-
-    def forward(
-        self, td: TensorDict, state: RecurrentState | None = None, action: Tensor | None = None
-    ) -> TensorDict:
-        """See `metta_cli.policies.contract.Policy.forward`."""
-        observations = td["env_obs"]
-        self.set_tensordict_fields(td, observations)
-        features = self.policy.encode_observations(observations.flatten(0, -3), state)
-        logits, value = self.policy.decode_actions(self.lstm_forward(features, td, state))
-        if action is None:
-            return self.handle_inference_mode(td, logits, value)
-        return self.handle_training_mode(td, action, logits, value)

@@ -8,16 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict import TensorDict
 from torch import Tensor, nn
 
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import ConfigError
-from metta_cli.policies.contract import RecurrentState
 from metta_cli.policies.heads import VerbHeads
-from metta_cli.policies.lstm import LSTMWrapper
-from metta_cli.policies.mixin import PyTorchAgentMixin
 from metta_cli.policies.tokens import TokenChannels, TokenConv2d, own_cell
+from metta_plugins.policies.agents import RecurrentAgent, TwoHeadedAgent
 
 KERNEL, STRIDE, KERNEL_2 = 5, 3, 3
 MIN_WINDOW = KERNEL + STRIDE * (KERNEL_2 - 1)
@@ -93,7 +90,7 @@ class PufferNetwork(nn.Module):
         return [head(hidden) for head in self.actor], self.value(hidden)
 
 
-class Puffer(PyTorchAgentMixin, PufferNetwork):
+class Puffer(TwoHeadedAgent, PufferNetwork):
     """The network alone, as a policy without memory.
 
     Args:
@@ -110,23 +107,8 @@ class Puffer(PyTorchAgentMixin, PufferNetwork):
         super().__init__(env, cnn_channels, hidden_size)
         self.init_mixin(**mixin_params)
 
-    def initial_state(self, num_agents: int, device: torch.device | str) -> RecurrentState:
-        """Return `{}`: there is no memory."""
-        return {}
 
-    def forward(
-        self, td: TensorDict, state: RecurrentState | None = None, action: Tensor | None = None
-    ) -> TensorDict:
-        """See `metta_cli.policies.contract.Policy.forward`."""
-        observations = td["env_obs"]
-        features = self.encode_observations(observations.flatten(0, -3))
-        logits, value = self.decode_actions(features)
-        if action is None:
-            return self.handle_inference_mode(td, self.heads(*logits), value)
-        return self.handle_training_mode(td, action, self.heads(*logits), value)
-
-
-class PufferRecurrent(PyTorchAgentMixin, LSTMWrapper):
+class PufferRecurrent(RecurrentAgent):
     """The network with an LSTM of one layer; `cell` holds the same four tensors once more, as in PufferLib.
 
     Args:
@@ -155,15 +137,7 @@ class PufferRecurrent(PyTorchAgentMixin, LSTMWrapper):
             setattr(self.cell, name, getattr(self.lstm, f"{name}_l0"))
         self.init_mixin(**mixin_params)
 
-    def forward(
-        self, td: TensorDict, state: RecurrentState | None = None, action: Tensor | None = None
-    ) -> TensorDict:
-        """See `metta_cli.policies.contract.Policy.forward`."""
-        observations = td["env_obs"]
-        self.set_tensordict_fields(td, observations)
-        features = self.policy.encode_observations(observations.flatten(0, -3))
-        hidden = self.lstm_forward(features, td, state)
-        logits, value = self.policy.decode_actions(hidden)
-        if action is None:
-            return self.handle_inference_mode(td, self.policy.heads(*logits), value)
-        return self.handle_training_mode(td, action, self.policy.heads(*logits), value)
+    def joined(self, logits: list[Tensor]) -> Tensor:
+        """Return log-probabilities `[B, A]` of the two heads."""
+        log_probs: Tensor = self.policy.heads(*logits)
+        return log_probs

@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict import TensorDict
 from torch import Tensor, nn
 
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import ConfigError
-from metta_cli.policies.contract import RecurrentState
 from metta_cli.policies.heads import VerbHeads
-from metta_cli.policies.mixin import PyTorchAgentMixin
 from metta_cli.policies.tokens import GLOBAL_LOCATION, TokenChannels
+from metta_plugins.policies.agents import TwoHeadedAgent
 from metta_plugins.policies.puffer_recurrent import PufferRecurrent
 
 MAX_SEQUENCE = 1000
@@ -131,7 +129,7 @@ class TransformerNetwork2025(nn.Module):
         return [head(hidden) for head in self.actor], self.value(hidden)
 
 
-class Transformer2025(PyTorchAgentMixin, TransformerNetwork2025):
+class Transformer2025(TwoHeadedAgent, TransformerNetwork2025):
     """The network alone, as a policy without memory.
 
     Args:
@@ -154,20 +152,6 @@ class Transformer2025(PyTorchAgentMixin, TransformerNetwork2025):
         mixin_params = self.extract_mixin_params(kwargs)
         super().__init__(env, cnn_channels, hidden_size, depth, num_heads, patch_size, mlp_ratio)
         self.init_mixin(**mixin_params)
-
-    def initial_state(self, num_agents: int, device: torch.device | str) -> RecurrentState:
-        """Return `{}`: there is no memory."""
-        return {}
-
-    def forward(
-        self, td: TensorDict, state: RecurrentState | None = None, action: Tensor | None = None
-    ) -> TensorDict:
-        """See `metta_cli.policies.contract.Policy.forward`."""
-        logits, value = self.decode_actions(self.encode_observations(td["env_obs"].flatten(0, -3)))
-        log_probs = self.heads(*logits)
-        if action is None:
-            return self.handle_inference_mode(td, log_probs, value)
-        return self.handle_training_mode(td, action, log_probs, value)
 
 
 class LSTMTransformer2025(PufferRecurrent):
