@@ -55,7 +55,7 @@ class TaskSet:
             raise ConfigError("a curriculum without tasks", "name at least one environment")
         _check_names(tasks)
         self.tasks = tuple(tasks)
-        seen = [(task, interface_of(build(spec))) for task in tasks for spec in extremes(task)]
+        seen = [(task, interface) for task in tasks for interface in _interfaces(task)]
         first, reference = seen[0]
         for task, interface in seen[1:]:
             difference = _difference(reference, interface)
@@ -157,6 +157,16 @@ def extremes(task: Task) -> Iterator[EnvironmentSpec]:
     for name, span in task.ranges.items():
         for value in span[1:] if isinstance(span, list) else ():
             yield task.with_arguments(**{**lows, name: value})
+
+
+def _interfaces(task: Task) -> Iterator[EnvironmentInterface]:
+    """Yield what a policy sees in the extremes of a task."""
+    for spec in extremes(task):
+        try:
+            config = build(spec)
+        except ConfigError as error:
+            raise ConfigError(f"task '{task.name}': {error.message}", error.cure) from error
+        yield interface_of(config)
 
 
 def _check_names(tasks: Sequence[Task]) -> None:
