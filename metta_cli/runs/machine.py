@@ -93,7 +93,8 @@ def choose_device(name: str) -> torch.device:
     device = torch.device(name)
     if str(device) not in available and device.type not in (a for a in available if device.index is None):
         raise ConfigError(
-            f"device={name}: there is no such device here", f"available: {', '.join(available)}"
+            f"device={name}: there is no such device here",
+            f"use device=auto, or one of: {', '.join(available)}",
         )
     return device
 
