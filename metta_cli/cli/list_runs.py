@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metta_cli.cli.options import OutputOption, choice
+from metta_cli.cli.options import DataDirectoryOption, OutputOption, choice
 from metta_cli.cli.output import emit, note, table, write
 from metta_cli.cli.process import prepare_process
 
@@ -40,58 +40,67 @@ Examples:
 """
 
 
+SourceOption = Annotated[
+    str, typer.Option(**choice("source", SOURCES), help="Where to look; all takes what can be reached.")
+]
+EntityOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Team or user on W&B.", show_default=False)
+]
+ProjectOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Project on W&B.", show_default=False)
+]
+BucketOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="s3://BUCKET/FOLDER", help="What metta push wrote to; repeatable.", show_default=False
+    ),
+]
+LimitOption = Annotated[int, typer.Option(min=0, metavar="N", help="How many to show; 0 is all.")]
+StateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STATE", help="Only these, such as finished, running or stopped.", show_default=False
+    ),
+]
+SortOption = Annotated[
+    str,
+    typer.Option(
+        metavar="KEY",
+        help="created, score, agent_steps, name or state; newest and best first, -KEY turns it round.",
+    ),
+]
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="EXPRESSION",
+        help="Such as name=walker*, 'score>0.5' or state!=running; repeatable, all must hold.",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        **choice("format", FORMATS),
+        help="How to print them; uris prints one address a line. By default what the suffix of -o says,"
+        " else table.",
+        show_default=False,
+    ),
+]
+
+
 def list_runs(
-    source: Annotated[
-        str, typer.Option(**choice("source", SOURCES), help="Where to look; all takes what can be reached.")
-    ] = "all",
-    entity: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Team or user on W&B.", show_default=False)
-    ] = None,
-    project: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Project on W&B.", show_default=False)
-    ] = None,
-    bucket: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="s3://BUCKET/FOLDER", help="What metta push wrote to; repeatable.", show_default=False
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many to show; 0 is all.")] = 20,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STATE", help="Only these, such as finished, running or stopped.", show_default=False
-        ),
-    ] = None,
-    sort: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY",
-            help="created, score, agent_steps, name or state; newest and best first, -KEY turns it round.",
-        ),
-    ] = "created",
-    filters: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="EXPRESSION",
-            help="Such as name=walker*, 'score>0.5' or state!=running; repeatable, all must hold.",
-            show_default=False,
-        ),
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIRECTORY", help="Where runs are kept.", show_default=False)
-    ] = None,
-    format_name: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            **choice("format", FORMATS),
-            help="How to print them; uris prints one address a line. By default what the suffix of -o says,"
-            " else table.",
-            show_default=False,
-        ),
-    ] = None,
+    source: SourceOption = "all",
+    entity: EntityOption = None,
+    project: ProjectOption = None,
+    bucket: BucketOption = None,
+    limit: LimitOption = 20,
+    state: StateOption = None,
+    sort: SortOption = "created",
+    filters: FilterOption = None,
+    data_dir: DataDirectoryOption = None,
+    format_name: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
     """List runs on this machine, on W&B and on S3, the newest first; each run once."""
@@ -103,7 +112,7 @@ def list_runs(
     settings = read_settings()
     buckets = bucket or [part.strip() for part in (settings.bucket or "").split(",") if part.strip()]
     query = Query(
-        data_dir=data_dir or Path(settings.data_dir),
+        data_dir=Path(data_dir or settings.data_dir),
         source=source,
         entity=entity,
         project=project,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from metta_cli.cli import completion
+from metta_cli.cli.options import DataDirectoryOption
 from metta_cli.cli.output import write
 from metta_cli.cli.process import prepare_process
 
@@ -32,13 +33,11 @@ def push(
             show_default=False,
         ),
     ],
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIRECTORY", help="Where runs are kept.", show_default=False)
-    ] = None,
+    data_dir: DataDirectoryOption = None,
 ) -> None:
     """Upload a checkpoint to S3 or W&B, see that it arrived whole, and print its address there."""
     prepare_process()
     from metta_cli.config.settings import read_settings
     from metta_cli.runs.push import push as push_checkpoint
 
-    write(push_checkpoint(uri, run, data_dir=data_dir or Path(read_settings().data_dir)))
+    write(push_checkpoint(uri, run, data_dir=Path(data_dir or read_settings().data_dir)))
