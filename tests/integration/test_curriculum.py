@@ -84,9 +84,11 @@ def test_a_run_draws_its_episodes_from_all_tasks_and_tells_of_it(tmp_path):
 
 
 def test_the_number_of_workers_changes_nothing(tmp_path):
-    assert train("curriculum=mine", "trainer.num_workers=0", run="alone") == 0
-    assert train("curriculum=mine", "trainer.num_workers=2", run="shared") == 0
+    words = ["curriculum=mine", "trainer.total_timesteps=2048", "trainer.env_overrides.max_steps=9"]
+    assert train(*words, "trainer.num_workers=0", run="alone") == 0
+    assert train(*words, "trainer.num_workers=2", run="shared") == 0
     assert records(tmp_path / "runs/alone") == records(tmp_path / "runs/shared")
+    assert records(tmp_path / "runs/alone")[-1]["episode/length_mean"] == 9  # overrides hold in every task
 
 
 def test_a_run_goes_on_with_what_was_known(tmp_path):
@@ -97,7 +99,9 @@ def test_a_run_goes_on_with_what_was_known(tmp_path):
     assert train("curriculum=mine", data_dir="copy") == 0
     assert records(tmp_path / "runs/r") == records(tmp_path / "copy/r")
     second = table(tmp_path / "runs/r")
-    assert all(int(second[name]["completed"]) > int(first[name]["completed"]) > 0 for name in first)
+    counts = [(int(first[name]["completed"]), int(second[name]["completed"])) for name in first]
+    assert all(before <= after for before, after in counts)
+    assert 0 < sum(before for before, _ in counts) < sum(after for _, after in counts) - 30
 
 
 def test_tasks_are_evaluated_half_way_up_their_ranges(tmp_path):
@@ -127,11 +131,6 @@ def test_overrides_hold_in_training_only(tmp_path):
     assert checkpoint.manifest.environment == find_environment("navigation/simple")
 
 
-def test_overrides_hold_in_every_task(tmp_path):
-    assert train("curriculum=mine", "trainer.env_overrides.max_steps=9") == 0
-    assert records(tmp_path / "runs/r")[-1]["episode/length_mean"] == 9
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -156,7 +155,8 @@ def test_mistakes_leave_no_run_directory(words, message, tmp_path, capsys):
 
 
 def test_a_run_without_the_rule_of_before_begins_to_learn_anew(tmp_path):
-    assert train("curriculum=mine", "trainer.total_timesteps=2048") == 0
-    assert train("curriculum=mine", "curriculum.algorithm=prioritize_regressed") == 0
+    assert train("curriculum=mine", "trainer.total_timesteps=1024") == 0
+    words = ["curriculum.algorithm=prioritize_regressed", "trainer.total_timesteps=2048"]
+    assert train("curriculum=mine", *words) == 0
     assert "best_score" in next(iter(table(tmp_path / "runs/r").values()))
-    assert [info.epoch for info in list_checkpoints(tmp_path / "runs/r/checkpoints")] == [1, 2, 3, 4]
+    assert [info.epoch for info in list_checkpoints(tmp_path / "runs/r/checkpoints")] == [1, 2]
