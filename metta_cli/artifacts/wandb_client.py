@@ -29,6 +29,7 @@ from metta_cli.artifacts.wandb_references import (
     is_alias,
     is_artifact_name,
     parse_reference,
+    require_name,
 )
 from metta_cli.errors import CheckpointError, MettaError, UsageError
 
@@ -148,6 +149,7 @@ def resolve_artifact(
     """
     if isinstance(reference, str):
         reference = parse_reference(reference)
+    require_name(reference)
     found = ask(
         "resolve_artifact",
         {
@@ -351,6 +353,7 @@ def push_to_wandb(checkpoint: Path, uri: str, *, deadline_seconds: float | None 
         MettaError: see `upload_artifact`.
     """
     target = parse_reference(uri)
+    require_name(target)
     if re.fullmatch(r"v[0-9]+", target.version):
         raise UsageError(
             f"W&B counts versions itself, so nothing can be pushed to {target}",

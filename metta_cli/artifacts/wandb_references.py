@@ -4,6 +4,7 @@ wandb://ENTITY/PROJECT/TYPE/NAME[:VERSION]   an artifact of that type
 wandb://ENTITY/PROJECT/NAME[:VERSION]        an artifact of any type
 wandb://run/NAME[:VERSION]                   type `model`, in the entity and project of W&B's settings
 wandb://sweep/NAME[:VERSION]                 type `sweep_model`, likewise
+wandb://ENTITY/PROJECT                       a project, where something is to be stored
 
 VERSION is `vN` as W&B counts, `latest` (also if it is left out), or an alias.
 """
@@ -67,11 +68,25 @@ def parse_reference(uri: str | Uri) -> ArtifactReference:
     is_sound = parsed.scheme == SCHEME and all(map(is_artifact_name, parts)) and is_alias(version)
     if is_sound and len(parts) == 2 and parts[0] in ("run", "sweep"):
         return ArtifactReference(None, None, MODEL if parts[0] == "run" else SWEEP_MODEL, parts[1], version)
+    if is_sound and len(parts) == 2:
+        return ArtifactReference(parts[0], parts[1], None, "", version)
     if is_sound and len(parts) == 3:
         return ArtifactReference(parts[0], parts[1], None, parts[2], version)
     if is_sound and len(parts) == 4:
         return ArtifactReference(parts[0], parts[1], parts[2], parts[3], version)
     raise UsageError(f"{str(parsed)!r} is not the address of a W&B artifact", f"write {_FORMS}")
+
+
+def require_name(reference: ArtifactReference) -> None:
+    """Refuse an address that names a project and no artifact in it.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not reference.name:
+        raise UsageError(
+            f"wandb://{reference.entity}/{reference.project} names no artifact", f"write {_FORMS}"
+        )
 
 
 def is_artifact_name(name: str) -> bool:

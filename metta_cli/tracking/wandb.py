@@ -84,7 +84,9 @@ class WandbTracker:
         if self._config.mode == "online":
             try:
                 require_server(self._wandb.setup().settings.base_url)
-                return self._init("online", run_config)
+                run = self._init("online", run_config)
+                logger.info("W&B: %s", run.url)
+                return run
             except (AccessError, UsageError):
                 raise
             except MettaError as error:
@@ -121,6 +123,7 @@ class WandbTracker:
     def _settings(self) -> Any:
         wanted = {
             "console": "off",  # stdout is data, and stderr has a live display
+            "silent": True,
             "init_timeout": INIT_TIMEOUT_SECONDS,
             "finish_timeout": FINISH_TIMEOUT_SECONDS,
             "finish_timeout_raises": True,

@@ -68,12 +68,19 @@ def test_every_form_of_an_address_is_understood(uri: str, parts: tuple[str | Non
 
 @pytest.mark.parametrize(
     "uri",
-    ["wandb://walker", "wandb://team/walker", "wandb://a/b/c/d/e", "wandb://team//walker", "wandb://t/p/a b",
+    ["wandb://walker", "wandb://a/b/c/d/e", "wandb://team//walker", "wandb://t/p/a b",
      "wandb://t/p/n:a:b", "wandb://t/p/../n"],
 )  # fmt: skip
 def test_another_form_is_refused_with_those_that_there_are(uri: str) -> None:
     with pytest.raises(UsageError, match="wandb://run/NAME"):
         parse_reference(uri)
+
+
+def test_a_project_is_no_checkpoint(wandb_server: WandbServer, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"wandb://team/maze names no artifact \(write wandb://ENTITY"):
+        load_checkpoint("wandb://team/maze")
+    with pytest.raises(UsageError, match="names no artifact"):
+        push_to_wandb(tmp_path, "wandb://team/maze")
 
 
 def test_latest_is_what_is_latest_now(wandb_server: WandbServer, tmp_path: Path) -> None:
