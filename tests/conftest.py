@@ -19,8 +19,17 @@ from typing import Any
 import pytest
 
 SETTINGS_PREFIXES = ("METTA_", "WANDB_", "AWS_")
-# Typer and Rich change their output for these.
-TERMINAL_SETTINGS = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS", "LINES")
+# These change what a command prints.
+TERMINAL_SETTINGS = (
+    "LOG_LEVEL",
+    "LOGLEVEL",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "PY_COLORS",
+    "GITHUB_ACTIONS",
+    "COLUMNS",
+    "LINES",
+)
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE_SECONDS = 10.0
 

@@ -161,6 +161,15 @@ def _read(path: Path, *, allow_pickle: bool, sha256: str | None) -> ForeignCheck
     else:
         found, name = _read_archive(read_archive(data, path), path, allow_pickle=allow_pickle)
     tensors, prefix = unwrap_names(found.tensors, path)
+    logger.debug(
+        "%s: %s of %d bytes, %d tensors, prefix %r taken off, left aside %s",
+        path,
+        name,
+        len(data),
+        len(tensors),
+        prefix,
+        found.extras,
+    )
     check_tensors(tensors, len(data), path)
     return ForeignCheckpoint(
         str(path), name, _as_float32(tensors, path), found.extras, digest, prefix, found.module

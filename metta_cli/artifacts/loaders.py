@@ -11,6 +11,8 @@ It is made without arguments whenever a URI of that scheme is loaded, and must f
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +23,8 @@ from metta_cli.errors import PluginError, UnknownNameError
 from metta_cli.extensions import LOADERS, load_plugin, plugin_names
 
 DEFAULT_DATA_DIR = Path("train_dir")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,16 @@ def load_checkpoint(
             "ask its author to follow metta_cli.artifacts.loaders.Loader",
         )
     loader: Loader = loader_class()
+    logger.debug(
+        "%s: loader %s.%s, runs in %s", parsed, loader_class.__module__, loader_class.__name__, data_dir
+    )
+    started = time.perf_counter()
     found = loader.load(parsed, device=device, data_dir=data_dir)
     if not isinstance(found, Checkpoint | ForeignFile):
         raise PluginError(
             f"loader '{parsed.scheme}' returned a {type(found).__name__} for {uri}, not a Checkpoint",
             "ask its author to follow metta_cli.artifacts.loaders.Loader",
         )
+    what = found.manifest.name if isinstance(found, Checkpoint) else f"file {found.path}"
+    logger.debug("%s: found %s in %.3f s", parsed, what, time.perf_counter() - started)
     return found

@@ -12,6 +12,9 @@ from metta_cli.cli.output import note
 if TYPE_CHECKING:
     from metta_cli.config.layers import ResolvedConfig
 
+LEVEL_VARIABLES = ("LOG_LEVEL", "LOGLEVEL")
+"""What else names the level, if METTA_LOG_LEVEL does not."""
+LEVELS = {"DEBUG": "DEBUG", "INFO": "INFO", "WARNING": "WARNING", "WARN": "WARNING", "ERROR": "ERROR"}
 LOGGERS = ("metta_cli", "metta_plugins")
 
 
@@ -25,7 +28,10 @@ class StderrHandler(logging.Handler):
 
 
 def prepare_process() -> None:
-    """Show our log messages from METTA_LOG_LEVEL on, and choose how threads wait before torch is imported.
+    """Show our log messages, and choose how threads wait before torch is imported.
+
+    They are shown from METTA_LOG_LEVEL on, else from LOG_LEVEL or LOGLEVEL on, which other programs read
+    too: a level that only they know is reported and left aside.
 
     Raises:
         ConfigError: a METTA_* variable has a value that it cannot have.
@@ -33,13 +39,28 @@ def prepare_process() -> None:
     from metta_cli.config.settings import read_settings
     from metta_cli.runs.machine import limit_spinning
 
-    level = read_settings().log_level
+    settings = read_settings()
+    level: str = settings.log_level
+    unknown = None
+    if "log_level" not in settings.model_fields_set:
+        level, unknown = _level_of(os.environ)
     handler = StderrHandler()
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.handlers = [handler]
+    if unknown is not None:
+        logging.getLogger(LOGGERS[0]).warning("%s names no level of metta's: %s", unknown, ", ".join(LEVELS))
     limit_spinning(os.environ)
+
+
+def _level_of(environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return the level that the variables of other programs name, and the variable that names none."""
+    for name in LEVEL_VARIABLES:
+        value = environ.get(name, "").strip().upper()
+        if value:
+            return LEVELS.get(value, "INFO"), None if value in LEVELS else f"{name}={environ[name]}"
+    return "INFO", None
 
 
 def resolve(files: Sequence[str], words: Sequence[str], options: Mapping[str, Any]) -> ResolvedConfig:

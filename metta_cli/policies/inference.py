@@ -61,6 +61,7 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> InferredArchitecture:
     """
     for recognise in (_puffer, _puffer_default, _fast, _lstm_transformer, _lstm_transformer_2025):
         found = recognise(tensors)
+        logger.debug("%s: %s", recognise.__name__.lstrip("_"), "no" if found is None else found)
         if found is not None:
             return found
     shown = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in list(tensors.items())[:4])

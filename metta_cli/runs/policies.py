@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,8 @@ from metta_cli.extensions import SELECTION_VARIABLE
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.runs.external import ForeignPolicy, without_adapters
+
+logger = logging.getLogger(__name__)
 
 
 class LoadedPolicy(Protocol):
@@ -84,6 +87,16 @@ class CheckpointPolicy:
         self.policy = create_policy_of(self.manifest)
         load_weights(self.policy, checkpoint.weights, self.manifest.name)
         self.policy.to(device)
+        logger.debug(
+            "%s: policy %s %s, %d tensors, trained in %s for %d agent steps, on %s",
+            self.manifest.name,
+            self.manifest.architecture.name,
+            self.manifest.architecture.args,
+            len(checkpoint.weights),
+            self.manifest.environment.name,
+            self.manifest.agent_steps,
+            device,
+        )
 
     @property
     def module(self) -> nn.Module:

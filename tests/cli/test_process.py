@@ -47,3 +47,32 @@ def test_threads_wait_asleep_unless_the_user_says_otherwise(monkeypatch):
     prepare_process()
     assert os.environ["GOMP_SPINCOUNT"] == "1000"
     assert os.environ["KMP_BLOCKTIME"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({"LOG_LEVEL": "debug"}, "debug: detail\nnews\n"),
+        ({"LOGLEVEL": "DEBUG"}, "debug: detail\nnews\n"),
+        ({"LOG_LEVEL": "warn", "LOGLEVEL": "debug"}, ""),
+        ({"METTA_LOG_LEVEL": "info", "LOG_LEVEL": "debug"}, "news\n"),
+        ({"LOG_LEVEL": ""}, "news\n"),
+    ],
+)
+def test_the_level_may_be_named_as_other_programs_do(capsys, monkeypatch, variables, shown):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    prepare_process()
+    logger = logging.getLogger("metta_cli.artifacts.loaders")
+    logger.debug("detail")
+    logger.info("news")
+    assert capsys.readouterr().err == shown
+
+
+def test_a_level_that_only_another_program_knows_is_left_aside(capsys, monkeypatch):
+    monkeypatch.setenv("LOG_LEVEL", "trace")
+    prepare_process()
+    logging.getLogger("metta_cli.x").info("news")
+    assert capsys.readouterr().err == (
+        "warning: LOG_LEVEL=trace names no level of metta's: DEBUG, INFO, WARNING, WARN, ERROR\nnews\n"
+    )
