@@ -6,11 +6,17 @@ nothing), and `-inf` is a legal logit of an action that cannot be taken.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from metta_cli.algorithms.shapes import expect_shape
+
+_part: ContextVar[tuple[int, int]] = ContextVar("part of a batch", default=(0, 1))
 
 
 def log_softmax(logits: Tensor, action_mask: Tensor | None = None) -> Tensor:
@@ -89,8 +95,28 @@ def sample(
         TypeError: as in `log_softmax`.
         ValueError: as in `log_softmax`.
     """
-    uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
-    return sample_with_noise(logits, uniform, action_mask)
+    index, count = _part.get()
+    rows, *rest = logits.shape
+    uniform = torch.rand((count * rows, *rest), generator=generator, device=logits.device)
+    return sample_with_noise(logits, uniform[index * rows : (index + 1) * rows], action_mask)
+
+
+@contextmanager
+def part_of_batch(index: int, count: int) -> Iterator[None]:
+    """Take what `sample` is given for the `index`-th of `count` equal parts of a batch.
+
+    It then draws the noise of the whole batch: processes with equal random states that each act for a part
+    draw what one process would draw for all.
+
+    Args:
+        index: which part, from 0.
+        count: how many there are.
+    """
+    token = _part.set((index, count))
+    try:
+        yield
+    finally:
+        _part.reset(token)
 
 
 def sample_with_noise(logits: Tensor, uniform: Tensor, action_mask: Tensor | None = None) -> Tensor:

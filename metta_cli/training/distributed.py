@@ -53,6 +53,14 @@ class World:
         """Return the mean of a tensor over all processes."""
         return self.total(tensor) / self.size
 
+    def concatenate(self, tensor: Tensor) -> Tensor:
+        """Return the rows of all processes, in the order of their ranks; each has equally many."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        _together(lambda: dist.all_gather(parts, tensor.contiguous()))
+        return torch.cat(parts)
+
     def any(self, flag: bool) -> bool:
         """Tell whether the flag is up in any process."""
         return bool(self.total(torch.tensor(float(flag), device=self._device)))
@@ -84,6 +92,10 @@ class World:
     def _device(self) -> torch.device:
         on_gpu = self.size > 1 and dist.get_backend() == "nccl"
         return torch.device("cuda" if on_gpu else "cpu")
+
+
+ALONE = World()
+"""A process that trains by itself."""
 
 
 def _together(operation: Any) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.errors import CheckpointError, ConfigError, MettaError
+from metta_cli.training.distributed import ALONE, World
 from metta_cli.training.muon import Muon, hidden_matrices
 
 OPTIMIZER_TYPES = ("adam", "adamw", "muon", "adamw_schedulefree")
@@ -37,6 +38,7 @@ class Optimizer:
             this times the learning rate.
         max_grad_norm: the global norm of the gradient is clipped to this.
         learning_rate_adam: step size of what Muon leaves to AdamW; None is `learning_rate`.
+        world: the processes that take the same steps; gradients are averaged over them.
 
     Raises:
         ConfigError: if there is no optimizer of this name, or what it needs is not installed.
@@ -53,12 +55,14 @@ class Optimizer:
         weight_decay: float = 0.0,
         max_grad_norm: float = 0.5,
         learning_rate_adam: float | None = None,
+        world: World = ALONE,
     ) -> None:
         settings: dict[str, Any] = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         parameters = list(policy.parameters())
         self.optimizer_type = optimizer_type
         self.policy = policy
         self.max_grad_norm = max_grad_norm
+        self.world = world
         self.optimizers: list[torch.optim.Optimizer | Muon]
         self._num_accumulated = 0
         self._learning_rate_scales = [1.0]
@@ -123,6 +127,7 @@ class Optimizer:
         if self._num_accumulated < accumulate_steps:
             return None
         self._num_accumulated = 0
+        self.world.average_gradients(self.policy.parameters())
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             raise MettaError(
@@ -176,12 +181,13 @@ class Optimizer:
             optimizer.load_state_dict(state)
 
 
-def create_optimizer(config: TrainerConfig, policy: nn.Module) -> Optimizer:
+def create_optimizer(config: TrainerConfig, policy: nn.Module, world: World = ALONE) -> Optimizer:
     """Return the optimizer of a configuration.
 
     Args:
         config: its `optimizer`, and `ppo.max_grad_norm`.
         policy: whose parameters are optimized.
+        world: the processes that take the same steps.
     """
     settings = config.optimizer
     return Optimizer(
@@ -193,6 +199,7 @@ def create_optimizer(config: TrainerConfig, policy: nn.Module) -> Optimizer:
         weight_decay=settings.weight_decay,
         max_grad_norm=config.ppo.max_grad_norm,
         learning_rate_adam=settings.learning_rate_adam,
+        world=world,
     )
 
 

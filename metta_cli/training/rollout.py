@@ -151,7 +151,10 @@ def _bootstrap(
     final = torch.from_numpy(env.final_observations)[cut.cpu()]
     state = {name: part[:, cut] for name, part in experience.current_state.items()}
     dones = torch.zeros(len(cut), dtype=torch.bool, device=device)
-    experience.current_rewards[cut] += discount * _forward(agent, final, dones, state, device)["values"]
+    # How many are cut must not decide which random numbers come next: other processes cut others.
+    with torch.random.fork_rng(devices=[dones.device] if dones.is_cuda else []):
+        values = _forward(agent, final, dones, state, device)["values"]
+    experience.current_rewards[cut] += discount * values
 
 
 def _values_now(

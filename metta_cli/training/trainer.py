@@ -16,15 +16,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from metta_cli.algorithms.distributions import part_of_batch
 from metta_cli.algorithms.priorities import calculate_anneal_beta
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.training.callbacks import Callback
+from metta_cli.training.distributed import ALONE, World
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
 from metta_cli.training.kickstarter import Kickstarter
@@ -75,6 +78,8 @@ class Trainer:
             `RolloutStopped`.
         callbacks: name -> what lives beside the run; told in this order, saved under these names.
         kickstarter: adds losses to a teacher.
+        world: the processes that train the same policy, each in an environment of its own. Their counters
+            and metrics are those of all of them, and what they save is the same.
     """
 
     def __init__(
@@ -88,8 +93,10 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
         callbacks: Mapping[str, Callback] | None = None,
         kickstarter: Kickstarter | None = None,
+        world: World = ALONE,
     ) -> None:
         self.config = config
+        self.world = world
         self.callbacks = dict(callbacks or {})
         self.environment = environment
         self.device = device
@@ -122,7 +129,8 @@ class Trainer:
             callback.on_epoch_start(self)
         self.present = config_at(self.config, self.state.agent_steps)
         rollout = self._act()
-        self.state.agent_steps += rollout.agent_steps
+        rollout.episodes = list(chain.from_iterable(self.world.gather(rollout.episodes)))
+        self.state.agent_steps += rollout.agent_steps * self.world.size
         self.state.episodes += len(rollout.episodes)
         metrics = self._rollout_metrics(rollout)
         for callback in self.callbacks.values():
@@ -137,7 +145,7 @@ class Trainer:
         beta = calculate_anneal_beta(
             self.state.epoch,
             self.config.total_timesteps,
-            self.config.batch_size,
+            self.config.batch_size * self.world.size,
             priorities.prio_alpha,
             priorities.prio_beta0,
         )
@@ -154,6 +162,7 @@ class Trainer:
             kickstarter=self.kickstarter,
             agent_step=self.state.agent_steps,
             initial_weights=self.initial_weights,
+            world=self.world,
         ).run()
         self.optimizer.eval()
         self.state.epoch += 1
@@ -175,6 +184,8 @@ class Trainer:
         """
         while self.state.agent_steps < self.config.total_timesteps:
             started = time.perf_counter()
+            if self.world.size > 1 and self.world.any(self.should_stop()):
+                raise RolloutStopped
             experience, metrics = self.collect()
             metrics |= self.update(experience)
             for callback in self.callbacks.values():
@@ -182,7 +193,7 @@ class Trainer:
             seconds = time.perf_counter() - started
             self.state.seconds += seconds
             metrics["time/seconds"] = self.state.seconds
-            metrics["steps_per_second"] = self.config.batch_size / seconds
+            metrics["steps_per_second"] = self.config.batch_size * self.world.size / seconds
             if after_epoch is not None:
                 after_epoch(self, metrics)
         return self.state
@@ -191,20 +202,21 @@ class Trainer:
         """Fill the experience.
 
         Raises:
-            RolloutStopped: if `should_stop` says so.
+            RolloutStopped: if `should_stop` says so; several processes agree on it before each epoch only.
         """
         rollout = RolloutStatistics()
         self.optimizer.train()
         self.experience.reset_for_rollout()
-        while not self.experience.ready_for_training:
-            if self.should_stop():
-                self.optimizer.eval()
-                raise RolloutStopped
-            agent_steps, episodes = perform_rollout_step(
-                self.policy, self.environment, self.experience, self.device, rollout.timer
-            )
-            rollout.agent_steps += agent_steps
-            rollout.episodes.extend(episodes)
+        with part_of_batch(self.world.rank, self.world.size):
+            while not self.experience.ready_for_training:
+                if self.world.size == 1 and self.should_stop():
+                    self.optimizer.eval()
+                    raise RolloutStopped
+                agent_steps, episodes = perform_rollout_step(
+                    self.policy, self.environment, self.experience, self.device, rollout.timer
+                )
+                rollout.agent_steps += agent_steps
+                rollout.episodes.extend(episodes)
         return rollout
 
     def _rollout_metrics(self, rollout: RolloutStatistics) -> Metrics:
@@ -212,7 +224,7 @@ class Trainer:
             "time/environment_seconds": rollout.environment_seconds,
             "time/forward_seconds": rollout.forward_seconds,
             "episode/count": float(self.state.episodes),
-            "experience/reward_mean": float(self.experience.rewards[:, 1:].mean()),
+            "experience/reward_mean": float(self.world.mean(self.experience.rewards[:, 1:].mean())),
         }
         stats: dict[str, list[float]] = {}
         accumulate_rollout_stats(rollout.episodes, stats)

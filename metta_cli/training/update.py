@@ -23,6 +23,7 @@ from metta_cli.algorithms.regularization import layer_weights, squared_norm
 from metta_cli.config.learning import PPOConfig
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.errors import ConfigError
+from metta_cli.training.distributed import ALONE, World
 from metta_cli.training.experience import Experience, Minibatch
 from metta_cli.training.kickstarter import Kickstarter
 from metta_cli.training.optimizers import Optimizer
@@ -94,6 +95,7 @@ def process_minibatch_update(
     losses: Losses,
     device: torch.device | str,
     initial_weights: InitialWeights | None = None,
+    world: World = ALONE,
 ) -> Tensor:
     """Return the loss of a minibatch; what was measured on the way is added to `losses`.
 
@@ -109,6 +111,7 @@ def process_minibatch_update(
         losses: takes the scalars of this minibatch, without gradients.
         device: where to compute.
         initial_weights: what `l2_init_loss_coef` pulls towards.
+        world: the processes that each have a part of the minibatch; advantages are normalized over all.
 
     Returns:
         Scalar with gradient.
@@ -125,7 +128,8 @@ def process_minibatch_update(
     log_probs, new_values, entropy = outputs["act_log_prob"], outputs["value"], outputs["entropy"]
     ratio, fresh = fresh_advantages(minibatch, log_probs, trainer_cfg)
     if ppo.norm_adv:
-        fresh = normalize_advantages(fresh, minibatch.normalization)
+        statistics = minibatch.normalization or advantage_statistics(world.concatenate(fresh))
+        fresh = normalize_advantages(fresh, statistics)
     policy_term = clipped_policy_loss(
         log_probs, minibatch.behavior_log_probs, fresh, ppo.clip_coef, minibatch.weights
     )
@@ -210,6 +214,7 @@ class Update:
         kickstarter: adds losses to a teacher.
         agent_step: agent steps of the run so far.
         initial_weights: what `ppo.l2_init_loss_coef` pulls towards.
+        world: the processes that take the same steps, each with an experience of its own.
         losses: what the steps measured.
     """
 
@@ -222,10 +227,11 @@ class Update:
     kickstarter: Kickstarter | None = None
     agent_step: int = 0
     initial_weights: InitialWeights | None = None
+    world: World = ALONE
     losses: Losses = field(default_factory=Losses)
 
     def run(self) -> dict[str, float]:
-        """Take the steps, and return means over minibatches, `losses/...`.
+        """Take the steps, and return means over minibatches and processes, `losses/...`.
 
         The update ends early when, from the second minibatch on, the approximate KL divergence of a
         minibatch exceeds `ppo.target_kl`; no step is taken on that minibatch.
@@ -236,13 +242,18 @@ class Update:
         experience, config = self.experience, self.config
         ones = torch.ones_like(experience.behavior_log_probs)
         advantages = advantages_of(config, experience.values, experience.rewards, experience.dones, ones)
-        old_values = experience.values[:, :-1]
-        variance = explained_variance(old_values, advantages + old_values)
+        old_values = self.world.concatenate(experience.values[:, :-1])
+        variance = explained_variance(old_values, self.world.concatenate(advantages) + old_values)
         self._take_steps(advantages)
-        return self.losses.means() | {
+        return self._means() | {
             "losses/explained_variance": float(variance),
             "losses/num_minibatches": float(len(self.losses.steps)),
         }
+
+    def _means(self) -> dict[str, float]:
+        means = self.losses.means()
+        together = self.world.mean(torch.tensor(list(means.values()), device=self.device))
+        return means if self.world.size == 1 else dict(zip(means, together.tolist(), strict=True))
 
     def _take_steps(self, advantages: Tensor) -> None:
         for number in range(self.config.update_epochs):
@@ -267,6 +278,7 @@ class Update:
                 seen,
                 self.device,
                 self.initial_weights,
+                self.world,
             )
             if number == len(parts) and self._is_too_far(seen):
                 self.optimizer.zero_grad()
@@ -289,7 +301,7 @@ class Update:
                 fresh_advantages(part, judge(self.policy, part)["act_log_prob"], self.config)[1]
                 for part in moved
             ]
-        statistics = advantage_statistics(torch.cat(advantages))
+        statistics = advantage_statistics(self.world.concatenate(torch.cat(advantages)))
         return [replace(part, normalization=statistics) for part in parts]
 
     def _is_too_far(self, seen: Losses) -> bool:
@@ -297,7 +309,7 @@ class Update:
         return (
             target is not None
             and len(self.losses.steps) > 0
-            and (float(seen.mean_scalars()["approx_kl"]) > target)
+            and (float(self.world.mean(seen.mean_scalars()["approx_kl"])) > target)
         )
 
 

@@ -15,6 +15,7 @@ from metta_cli.config.catalogue import find_environment
 from metta_cli.environments.vector import VectorEnvironment
 from metta_cli.errors import ConfigError
 from metta_cli.training.distributed import World, join_world, rank_device
+from tests.integration import distributed_worker
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +61,19 @@ def test_two_processes_agree(tmp_path):
 def test_a_process_that_is_gone_is_no_riddle_to_the_other(tmp_path):
     message = run_in_two(tmp_path, "lose_one")["message"]
     assert message.startswith("another process of this run has ended or does not answer: ")
+
+
+def test_two_processes_train_the_policy_that_one_would(tmp_path):
+    alone = distributed_worker.train(World())
+    found = run_in_two(tmp_path, "train")
+    assert found["same_weights"]
+    assert found["agent_steps"] == alone["agent_steps"] == 1024
+    for name, weights in alone["weights"].items():
+        assert found["weights"][name] == pytest.approx(weights, abs=1e-5), name
+    assert found["metrics"].keys() == alone["metrics"].keys()
+    for name, value in alone["metrics"].items():
+        if name != "steps_per_second":
+            assert found["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
