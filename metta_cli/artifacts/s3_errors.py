@@ -124,7 +124,7 @@ def explain(
 def _explain_answer(error: Any, what: str, endpoint: str | None) -> MettaError:
     code, status = _code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     text = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
-    if code == "RequestTimeTooSkewed":
+    if code == "RequestTimeTooSkewed" or "difference between the request time" in text:
         return AccessError(
             f"the S3 server refuses {what}: the clock of this machine is off{_skew(error)}",
             "set the clock, with `timedatectl set-ntp true` for example",
