@@ -83,6 +83,7 @@ def test_the_suites_are_the_documented_ones():
         "laser_tag",
         "memory",
         "navigation",
+        "navigation_rooms",
         "navigation_single",
         "varied_terrain",
     }
@@ -111,6 +112,7 @@ def test_the_curricula_are_the_documented_ones():
         "navigation/low_reward",
         "navigation/progressive",
         "navigation/random",
+        "navigation/rooms",
         "navigation/sampled",
     ]
 
