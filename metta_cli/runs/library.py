@@ -20,6 +20,7 @@ from metta_cli.artifacts.atomic import write_file
 from metta_cli.config.catalogue import find_curriculum, find_environment
 from metta_cli.config.curriculum import Task
 from metta_cli.config.environment import EnvironmentSpec
+from metta_cli.config.section import plain
 from metta_cli.config.simulation import SimulationSuiteConfig, SingleEnvSimulationConfig
 from metta_cli.config.tasks import create_tasks
 from metta_cli.config.trainer import TrainerConfig
@@ -31,7 +32,6 @@ from metta_cli.runs.curriculum import create_curriculum
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.machine import choose_device, choose_num_workers
 from metta_cli.runs.provenance import git_state, versions
-from metta_cli.runs.records import plain
 from metta_cli.training.curricula import Curriculum, CurriculumSource
 
 DEFAULT_AGENT = {"hidden_size": 512, "num_layers": 1}

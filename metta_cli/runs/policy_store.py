@@ -30,6 +30,7 @@ from metta_cli.config.catalogue import find_environment
 from metta_cli.config.environment import EnvironmentSpec
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import load_config
+from metta_cli.config.section import plain
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.errors import ConfigError, StorageError, UsageError
@@ -45,7 +46,7 @@ from metta_cli.runs.policies import (
     playable,
 )
 from metta_cli.runs.provenance import versions
-from metta_cli.runs.records import PolicyMetadata, PolicyRecord, metadata_of, plain
+from metta_cli.runs.records import PolicyMetadata, PolicyRecord, metadata_of
 from metta_cli.runs.selection import candidates, select
 
 __all__ = ["LoadedAgent", "PolicyMetadata", "PolicyRecord", "PolicyStore", "load_policy_from_checkpoint"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from metta_cli.artifacts.manifest import CheckpointManifest
 from metta_cli.artifacts.uris import DEFAULT_SCHEME, parse_uri
+from metta_cli.config.section import plain
 from metta_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -165,12 +166,3 @@ def metadata_of(manifest: CheckpointManifest) -> PolicyMetadata:
         | ({} if score is None else {"score": score})
         | manifest.metadata
     )
-
-
-def plain(value: Any) -> Any:
-    """Return nested mappings and lists of any kind, such as OmegaConf's, as dicts and lists."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(value[key]) for key in value}
-    if isinstance(value, list | tuple) or type(value).__name__ == "ListConfig":
-        return [plain(entry) for entry in value]
-    return value

@@ -8,7 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import nn
 
-from metta_cli.api import Agent, Environment, PolicyMetadata, PolicyStore, register_policy
+from metta_cli.api import Agent, Environment, PolicyMetadata, PolicyStore, TrainerConfig, register_policy
 from metta_cli.artifacts.checkpoints import read_checkpoint
 from metta_cli.config.layers import load_config
 from metta_cli.errors import ConfigError, NotFoundError, StorageError, UsageError
@@ -325,3 +325,17 @@ def test_a_metric_is_found_by_every_name_that_it_is_known_by():
         "none": None,
     }
     assert {name: metadata.metric(name) for name in expected} == expected
+
+
+def test_configuration_classes_take_omegaconf_mappings_all_the_way_down():
+    omegaconf = pytest.importorskip("omegaconf", reason="OmegaConf is not installed")
+    config = omegaconf.DictConfig(
+        {
+            "batch_size": 512,
+            "minibatch_size": 256,
+            "ppo": {"gamma": 0.5},
+            "simulation": {"simulations": ["a", "b"]},
+        }
+    )
+    for made in (TrainerConfig(**config), TrainerConfig.model_validate(config)):
+        assert (made.batch_size, made.ppo.gamma, made.simulation.simulations) == (512, 0.5, ["a", "b"])
