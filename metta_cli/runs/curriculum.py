@@ -202,10 +202,13 @@ class CurriculumFile(Callback):
         self.curriculum, self.path, self.interval = curriculum, path, interval
 
     def on_epoch_end(self, trainer: Trainer, metrics: Metrics) -> Metrics:
-        """Write the file when it is due."""
+        """Write the file when it is due; of several processes the first one does."""
+        if not trainer.world.is_first:
+            return {}
         state = trainer.state
         is_last = state.agent_steps >= trainer.config.total_timesteps
-        if is_last or (self.interval and state.epoch % self.interval == 0):
+        is_due = is_last or (self.interval and state.epoch % self.interval == 0)
+        if is_due and trainer.world.is_first:
             write_file(self.path, table(self.curriculum))
         return {}
 

@@ -102,8 +102,16 @@ class Curriculum(Callback):
         self.completed[task] += 1
         self.learn(task, score)
 
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Keep updates back where other processes have to know of them too."""
+        self.is_shared = trainer.world.size > 1
+
     def on_rollout_end(self, trainer: Trainer, rollout: RolloutStatistics) -> Metrics:
-        """Return how the choice is spread, and how often each family of tasks was finished."""
+        """Merge the updates of all processes; return how the choice is spread over the tasks."""
+        if self.is_shared:
+            self.merge(trainer.world.gather(self.take_updates()))
+        if self.is_shared:
+            self.merge(trainer.world.gather(self.take_updates()))
         return self.metrics()
 
     def metrics(self) -> Metrics:

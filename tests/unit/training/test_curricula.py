@@ -15,6 +15,7 @@ from metta_cli.training.curricula_adaptive import (
     PrioritizeRegressedCurriculum,
     ProgressiveCurriculum,
 )
+from metta_cli.training.distributed import ALONE
 
 NAMES = [f"room;size={size};altars={altars}" for size in (5, 9) for altars in (1, 2)]
 KINDS = {
@@ -235,6 +236,25 @@ def test_processes_that_merge_their_updates_know_the_same(kind):
     )
 
 
+def test_an_epoch_merges_what_all_processes_have_seen():
+    class Pair:
+        size = 2
+
+        def gather(self, updates):
+            return [updates, [(3, 0.5)]]
+
+    curriculum, trainer = KINDS["regressed"](NAMES), SimpleNamespace(world=Pair())
+    curriculum.on_epoch_start(trainer)
+    curriculum.record(1, 1.0)
+    assert curriculum.completed.sum() == 0
+    metrics = curriculum.on_rollout_end(trainer, None)
+    assert curriculum.completed.tolist() == [0, 1, 0, 1]
+    assert metrics["curriculum/seen_tasks"] == 2
+    curriculum.on_epoch_start(SimpleNamespace(world=ALONE))
+    curriculum.record(1, 1.0)
+    assert curriculum.completed.tolist() == [0, 2, 0, 1]
+
+
 @every_kind
 def test_what_is_logged_is_in_the_glossary(kind):
     curriculum = KINDS[kind](NAMES)
@@ -246,7 +266,7 @@ def test_what_is_logged_is_in_the_glossary(kind):
     assert families.keys() == {"curriculum/completed/room;size=5", "curriculum/completed/room;size=9"}
     assert sum(families.values()) == 100
     assert 1 <= metrics["curriculum/effective_tasks"] <= 4
-    assert curriculum.on_rollout_end(None, None) == metrics
+    assert curriculum.on_rollout_end(SimpleNamespace(world=ALONE), None) == metrics
 
 
 def test_the_spread_is_told_as_a_number_of_equal_tasks():
