@@ -110,8 +110,6 @@ class Curriculum(Callback):
         """Merge the updates of all processes; return how the choice is spread over the tasks."""
         if self.is_shared:
             self.merge(trainer.world.gather(self.take_updates()))
-        if self.is_shared:
-            self.merge(trainer.world.gather(self.take_updates()))
         return self.metrics()
 
     def metrics(self) -> Metrics:
