@@ -203,8 +203,6 @@ class CurriculumFile(Callback):
 
     def on_epoch_end(self, trainer: Trainer, metrics: Metrics) -> Metrics:
         """Write the file when it is due; of several processes the first one does."""
-        if not trainer.world.is_first:
-            return {}
         state = trainer.state
         is_last = state.agent_steps >= trainer.config.total_timesteps
         is_due = is_last or (self.interval and state.epoch % self.interval == 0)
