@@ -154,7 +154,9 @@ class Standings:
     def title(self) -> str:
         """Return one line about the whole league."""
         report = self.report
-        chosen = report["mode"] if report["mode"] == "curriculum" else f"{report['mode']}, {report['method']}"
+        chosen = f"{report['mode']}, {report['method']}"
+        if report["mode"] == "curriculum":
+            chosen = f"curriculum, opponent {report['curriculum_stage'] + 1} of {len(self.members)}"
         steps = f"{report['agent_steps']:,} agent steps"
         return f"{report['run']}: {chosen}, epoch {report['epoch']}, {steps}"
 

@@ -28,7 +28,7 @@ def read_standings(directory: RunDirectory) -> Standings:
     if not directory.league_report.is_file():
         raise NotFoundError(
             f"run '{directory.run}' has no league: there is no {directory.league_report}",
-            "train with opponents: metta dual-train --config self_play; the first epoch writes it",
+            "the first epoch with opponents writes it: metta dual-train trainer.dual_policy=self_play",
         )
     evaluation = directory.league_evaluation
     return Standings(

@@ -86,6 +86,13 @@ def test_the_table_shows_every_number_beside_its_interval(metta, run_dir):
     assert any(line.startswith("learner@v5") and " to +" in line for line in lines)
 
 
+def test_a_curriculum_says_how_far_it_is(metta, run_dir):
+    report = REPORT | {"mode": "curriculum", "curriculum_stage": 1}
+    (run_dir / "league.json").write_text(json.dumps(report))
+    first = metta("league", "show", "sp").out.splitlines()[0]
+    assert first == "sp: curriculum, opponent 2 of 2, epoch 9, 9,000 agent steps"
+
+
 def test_the_formats_hold_the_same_numbers(metta, run_dir):
     data = json.loads(metta("league", "show", "sp", "--format", "json").out)
     assert yaml.safe_load(metta("league", "show", "sp", "--format", "yaml").out) == data

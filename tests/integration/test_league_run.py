@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from metta_cli.artifacts.checkpoints import latest_valid_checkpoint, list_checkpoints
 from metta_cli.config.layers import load_config
 from metta_cli.errors import NotFoundError
+from metta_cli.populations.self_play import SelfPlay
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.league_evaluation import evaluate_league
 from metta_cli.runs.league_files import draw_heatmap, read_standings
@@ -114,6 +116,24 @@ def test_a_chosen_few_are_evaluated(finished):
     assert standings.matrix().columns == ["v0", "v5"]
     with pytest.raises(Exception, match="v99"):
         evaluate_league(finished, episodes=1, only=["v0", "v99"])
+
+
+def test_the_live_opponent_follows_the_learner(tmp_path, monkeypatch):
+    original, followed = SelfPlay.begin_epoch, []
+
+    def watched(self, policy):
+        learner = torch.cat([part.flatten() for part in policy.parameters()])
+        differs = [bool((_weights(self, "live") != learner).any())]
+        original(self, policy)
+        followed.append((*differs, bool((_weights(self, "live") == learner).all())))
+
+    monkeypatch.setattr(SelfPlay, "begin_epoch", watched)
+    run(settings(tmp_path, 3, **SELF_PLAY))
+    assert followed == [(False, True), (True, True), (True, True)]
+
+
+def _weights(self_play, name):
+    return torch.cat([part.flatten() for part in self_play.pool[name].policy.parameters()])
 
 
 def test_a_killed_run_goes_on_with_the_league_of_its_checkpoint(tmp_path):
