@@ -109,7 +109,8 @@ def dual_train(
         progress=create_progress(progress),
         npc_trust=Trust(allow_pickle, sha256),
     )
-    emit_result(result, result.environment, format_name, output)
+    if result is not None:
+        emit_result(result, result.environment, format_name, output)
 
 
 def require_opponent(config: DualPolicyConfig, kind_is_chosen: bool) -> None:

@@ -71,7 +71,8 @@ def train(
     from metta_cli.runs.train import train as run_training
 
     result = run_training(resolved, resume=resume, progress=create_progress(progress))
-    emit_result(result, result.environment, format_name, output)
+    if result is not None:
+        emit_result(result, result.environment, format_name, output)
 
 
 def training_options(

@@ -33,9 +33,13 @@ class SnapshotStore:
         directory: `RUN/league`.
         checkpoints: `RUN/checkpoints`.
         manifest: of the run where it begins, or goes on; other snapshots fill in how far they are.
+        writes: whether this process writes and deletes; of several that train together, one does.
     """
 
-    def __init__(self, directory: Path, checkpoints: Path, manifest: CheckpointManifest) -> None:
+    def __init__(
+        self, directory: Path, checkpoints: Path, manifest: CheckpointManifest, *, writes: bool = True
+    ) -> None:
+        self.writes = writes
         self.directory, self.checkpoints, self.manifest = directory, checkpoints, manifest
 
     def path(self, snapshot: str) -> Path:
@@ -48,6 +52,8 @@ class SnapshotStore:
         Raises:
             StorageError: they cannot be written.
         """
+        if not self.writes:
+            return self.path(f"v{epoch}")
         state = {"epoch": epoch, "agent_steps": agent_steps, "created_at": datetime.now(UTC)}
         return save_checkpoint(self.directory, self.manifest.model_copy(update=state), policy.state_dict())
 
@@ -63,7 +69,7 @@ class SnapshotStore:
     def keep_only(self, snapshots: Iterable[str]) -> None:
         """Delete all other weights."""
         kept = {self.path(snapshot) for snapshot in snapshots}
-        for info in list_checkpoints(self.directory):
+        for info in list_checkpoints(self.directory) if self.writes else ():
             if info.path not in kept:
                 remove_directory(info.path)
 

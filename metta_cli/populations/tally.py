@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,16 @@ class Tally:
     learner_rewards: dict[str, float] = field(default_factory=dict)
     opponent_rewards: dict[str, float] = field(default_factory=dict)
     matches: list[MatchResult] = field(default_factory=list)
+
+    @classmethod
+    def of_all(cls, tallies: Sequence[Tally]) -> Tally:
+        """Return what several processes counted, together; at least one."""
+        total = cls(tallies[0].sizes)
+        for tally in tallies:
+            for opponent, learner in tally.learner_rewards.items():
+                total.add_rewards(opponent, learner, tally.opponent_rewards[opponent])
+            total.matches += tally.matches
+        return total
 
     def add_rewards(self, opponent: str, learner: float, other: float) -> None:
         """Add the rewards of one step."""

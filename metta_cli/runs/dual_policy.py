@@ -28,12 +28,14 @@ from metta_cli.populations.opponents import (
     OpponentPool,
     OpponentSource,
 )
+from metta_cli.populations.tally import Tally
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.league import CALLBACK as LEAGUE
 from metta_cli.runs.league import LeagueCallback, create_league
 from metta_cli.runs.opponents import load_opponent
 from metta_cli.runs.policies import NO_TRUST, Trust
 from metta_cli.training.callbacks import Callback
+from metta_cli.training.distributed import World
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.rollout import RolloutStatistics
 from metta_cli.training.trainer import Metrics, Trainer
@@ -125,6 +127,7 @@ def add_opponents(
     directory: RunDirectory,
     device: torch.device,
     checkpoint: Checkpoint | None,
+    world: World,
 ) -> tuple[TrainingEnvironment, dict[str, Callback]]:
     """Return what the trainer trains in, and the callbacks that go with it.
 
@@ -136,13 +139,14 @@ def add_opponents(
         directory: of the run.
         device: where opponents act.
         checkpoint: that the run goes on from; None for a run that begins.
+        world: the processes of the run; the first one writes the files.
     """
     if opponents is None:
         return environment, {}
     uris = {name: source.name for name, source in opponents.sources.items()}
     league = create_league(opponents.config, uris, opponents.weights, checkpoint)
     entered = opponents.enter(environment, opponents.create_pool(environment), league, seed)
-    keeper = LeagueCallback(league, entered, config, directory, device, checkpoint)
+    keeper = LeagueCallback(league, entered, config, directory, device, checkpoint, world)
     return entered, {"dual_policy": DualPolicyMetrics(entered), LEAGUE: keeper}
 
 
@@ -223,8 +227,9 @@ class DualPolicyMetrics(Callback):
 
     def on_rollout_end(self, trainer: Trainer, rollout: RolloutStatistics) -> Metrics:
         """Return the metrics of both sides, over all opponents and for each."""
-        tally, (learners, others) = self.environment.tally, self.environment.sizes
-        num_environments = self.environment.environment.num_environments
+        learners, others = self.environment.sizes
+        tally = Tally.of_all(trainer.world.gather(self.environment.tally))
+        num_environments = self.environment.environment.num_environments * trainer.world.size
         metrics = {PREFIX + name: value for name, value in tally.rewards().items()}
         metrics[PREFIX + "policy_a_agent_count"] = float(learners * num_environments)
         metrics[PREFIX + "npc_agent_count"] = float(others * num_environments)

@@ -21,6 +21,7 @@ from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.league_files import FORMAT_VERSION
 from metta_cli.runs.provenance import versions
 from metta_cli.training.callbacks import Callback
+from metta_cli.training.distributed import ALONE, World
 from metta_cli.training.trainer import Metrics, Trainer
 
 CALLBACK = "league"
@@ -63,6 +64,7 @@ class LeagueCallback(Callback):
         directory: of the run.
         device: where opponents act.
         checkpoint: that the run goes on from; None for a run that begins.
+        world: the processes of the run; the first one writes the files.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class LeagueCallback(Callback):
         directory: RunDirectory,
         device: torch.device,
         checkpoint: Checkpoint | None,
+        world: World = ALONE,
     ) -> None:
         self.league, self.environment, self.directory = league, environment, directory
         self.self_play: SelfPlay | None = None
@@ -89,7 +92,7 @@ class LeagueCallback(Callback):
             config=config.model_dump(mode="json"),
             versions=versions(),
         )
-        store = SnapshotStore(directory.league, directory.checkpoints, manifest)
+        store = SnapshotStore(directory.league, directory.checkpoints, manifest, writes=world.is_first)
         num_rows = environment.environment.num_agents
         self.self_play = SelfPlay(league, environment.pool, store, num_rows, device)
 
@@ -102,8 +105,10 @@ class LeagueCallback(Callback):
         """See `Callback`."""
         state = trainer.state
         if self.self_play is not None:
-            playing = set(self.environment.opponents)
+            playing = set().union(*trainer.world.gather(self.environment.opponents))
             self.self_play.end_epoch(trainer.policy, state.epoch, state.agent_steps, playing)
+        if not trainer.world.is_first:
+            return self.league.metrics()
         progress = {"run": self.directory.run, "epoch": state.epoch, "agent_steps": state.agent_steps}
         report = {"format_version": FORMAT_VERSION, **progress, **self.league.report()}
         write_file(self.directory.league_report, json.dumps(report, indent=1, allow_nan=False) + "\n")

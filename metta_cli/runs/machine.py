@@ -70,11 +70,12 @@ def choose_num_workers(requested: int | None, num_environments: int) -> int:
     """Return how many processes step the environments.
 
     Args:
-        requested: the user's number, or None for one that suits the machine.
+        requested: the user's number, or None for one that suits the machine and the number of training
+            processes on it, which torchrun tells in LOCAL_WORLD_SIZE.
         num_environments: more workers than environments would idle.
     """
     if requested is None:
-        cpus = cpu_count()
+        cpus = max(1, cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         requested = 0 if cpus == 1 else min(cpus, MAX_WORKERS)
     return min(requested, num_environments)
 

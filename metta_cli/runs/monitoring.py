@@ -10,16 +10,24 @@ from metta_cli.config.trainer import TrainerConfig
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.training.callbacks import Callback, Expendable
 from metta_cli.training.diagnostics import EpochProfiler, GradientStatistics, WeightAnalysis
+from metta_cli.training.distributed import World
 
 
-def create_monitors(config: TrainerConfig, policy: nn.Module, directory: RunDirectory) -> dict[str, Callback]:
-    """Return the monitors of a run by name. One that fails is switched off, and the run goes on.
+def create_monitors(
+    config: TrainerConfig, policy: nn.Module, directory: RunDirectory, world: World
+) -> dict[str, Callback]:
+    """Return the monitors of a run by name; only the first process has any.
+
+    One that fails is switched off, and the run goes on.
 
     Args:
         config: which of them, and how often.
         policy: its `analyze_weights_interval`, if it has one, says how often its weights are analysed.
         directory: traces go there unless the configuration names another place.
+        world: the processes of the run.
     """
+    if not world.is_first:
+        return {}
     monitors: dict[str, Callback] = {}
     if config.grad_mean_variance_interval:
         monitors["gradients"] = GradientStatistics(config.grad_mean_variance_interval)

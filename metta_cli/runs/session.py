@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,6 +130,7 @@ class Session:
                 self.trainer.train(self._after_epoch)
             except RolloutStopped:
                 logger.info("stopping: what was not finished is dropped")
+                self.stop.requested = self.stop.requested or signal.SIGTERM  # another process was asked to
             except OpponentError:
                 self._save()
                 raise

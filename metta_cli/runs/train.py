@@ -7,8 +7,7 @@ import logging
 import shlex
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import torch
@@ -16,16 +15,12 @@ import torch
 from metta_cli.artifacts.atomic import write_file
 from metta_cli.artifacts.checkpoints import (
     Checkpoint,
-    latest_valid_checkpoint,
 )
-from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.config.layers import ResolvedConfig
-from metta_cli.config.schema import MettaConfig, PolicyConfig, unsupported_settings, why_unsupported
+from metta_cli.config.schema import MettaConfig, unsupported_settings, why_unsupported
 from metta_cli.environments.vector import VectorEnvironment
-from metta_cli.errors import CheckpointError, ConfigError, UsageError
+from metta_cli.errors import ConfigError, UsageError
 from metta_cli.policies.registry import create_policy
-from metta_cli.policies.remapping import interface_differences
-from metta_cli.populations.players import is_builtin
 from metta_cli.runs.cost import create_cost_meter
 from metta_cli.runs.curriculum import (
     TrainingTasks,
@@ -40,9 +35,7 @@ from metta_cli.runs.dual_policy import (
     add_opponents,
     learners_per_environment,
     load_opponents,
-    warn_of_lost_opponents,
 )
-from metta_cli.runs.external import to_checkpoint
 from metta_cli.runs.kickstart import create_kickstarter
 from metta_cli.runs.league import begin_league
 from metta_cli.runs.machine import (
@@ -52,31 +45,34 @@ from metta_cli.runs.machine import (
     keep_freed_memory,
 )
 from metta_cli.runs.monitoring import create_monitors
-from metta_cli.runs.policies import NO_TRUST, Trust, failed_to_load, load_weights, read_weights
+from metta_cli.runs.policies import NO_TRUST, Trust, load_weights
 from metta_cli.runs.provenance import git_state, versions
-from metta_cli.runs.selection import initial_policy_uri
 from metta_cli.runs.session import Progress, Session, TrainResult
 from metta_cli.runs.signals import StopSignals
+from metta_cli.runs.starting_point import (
+    check_fit,
+    go_on,
+    initial_checkpoint,
+    newest_checkpoint,
+    with_architecture_of,
+)
 from metta_cli.tracking.jsonl import JsonlTracker
 from metta_cli.tracking.tracker import Tracker, TrackerGroup
 from metta_cli.training.callbacks import Callback
+from metta_cli.training.distributed import World, join_world, leave_world, rank_device
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.kickstarter import Kickstarter
 from metta_cli.training.optimizers import create_optimizer
+from metta_cli.training.rollout import RolloutStopped
 from metta_cli.training.trainer import Trainer
-
-PLAIN_WEIGHTS_ONLY = (
-    "training reads plain weights only: write them with torch.save(model.state_dict(), PATH), "
-    "or with metta export --allow-pickle if you trust the file"
-)
 
 logger = logging.getLogger(__name__)
 
 
 def train(
     resolved: ResolvedConfig, *, resume: bool, progress: Progress, npc_trust: Trust = NO_TRUST
-) -> TrainResult:
-    """Train a policy, or go on training it.
+) -> TrainResult | None:
+    """Train a policy, or go on training it; together with other processes if `torchrun` started several.
 
     Args:
         resolved: the configuration; a run that exists goes on from its newest valid checkpoint.
@@ -84,89 +80,121 @@ def train(
         progress: shows the run; started and closed here.
         npc_trust: what the user vouches for in the file of an opponent.
 
+    Returns:
+        What the run left behind; None in all processes but the first.
+
     Raises:
         MettaError: for everything that a user can mend, before anything is written where possible.
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
     resolved = with_curriculum(resolved)
+    device = rank_device(choose_device(resolved.config.device))
+    world = join_world(device)
+    if not world.is_first:
+        logging.disable(logging.WARNING)  # the first process says it for all
+    try:
+        return _train_together(resolved, resume, progress, npc_trust, device, world)
+    finally:
+        leave_world()
+
+
+def _train_together(
+    resolved: ResolvedConfig,
+    resume: bool,
+    progress: Progress,
+    npc_trust: Trust,
+    device: torch.device,
+    world: World,
+) -> TrainResult | None:
+    """Train as one of the processes of `world`; see `train`."""
     config = resolved.config
-    device = choose_device(config.device)
-    directory = RunDirectory(config.data_dir, config.run or time.strftime("run_%Y%m%d_%H%M%S"))
-    if directory.exists and not resume:
+    run = world.gather(config.run or time.strftime("run_%Y%m%d_%H%M%S"))[0]
+    directory = RunDirectory(config.data_dir, run)
+    if world.is_first and directory.exists and not resume:
         raise UsageError(
             f"run '{directory.run}' exists already ({directory.path})",
             "choose another name with --run, or leave out --no-resume to go on with it",
         )
     configure_threads()
     keep_freed_memory()
-    initial = _initial_checkpoint(config)
-    resolved = _with_architecture_of(initial, resolved)
+    initial = initial_checkpoint(config)
+    resolved = with_architecture_of(initial, resolved)
     opponents = load_opponents(resolved.config, device, npc_trust)
-    _check_before_writing(resolved.config, initial, opponents)
+    _check_before_writing(resolved.config, initial, opponents, world)
     kickstarter = create_kickstarter(resolved.config, device)
-    directory.create()
-    with directory.lock(), StopSignals() as stop:
-        checkpoint = _newest_checkpoint(directory, config)
-        resolved = _with_architecture_of(checkpoint, resolved)
-        config = resolved.config
-        epoch = checkpoint.manifest.epoch if checkpoint else 0
-        seed = _session_seed(config.seed, epoch)
-        training = create_training_tasks(config, directory.path, seed, checkpoint)
-        with _create_environment(config, seed, opponents, training) as environment:
+    if world.is_first:
+        directory.create()
+    world.wait_for_all()
+    with directory.lock() if world.is_first else nullcontext(), StopSignals() as stop:
+        checkpoint = newest_checkpoint(directory, config)
+        resolved = with_architecture_of(checkpoint, resolved)
+        share = share_of_config(resolved.config, world)
+        seed = _session_seed(config.seed, checkpoint.manifest.epoch if checkpoint else 0)
+        training = create_training_tasks(share, directory.path, _rank_seed(seed, world), checkpoint)
+        with _create_environment(share, seed, opponents, training, world) as environment:
             played, callbacks = add_opponents(
                 opponents,
                 environment,
                 seed,
-                config=config,
+                config=resolved.config,
                 directory=directory,
                 device=device,
                 checkpoint=checkpoint,
+                world=world,
             )
             callbacks |= training.callbacks
             start = checkpoint or initial
-            trainer = _create_trainer(config, directory, played, device, start, stop, callbacks, kickstarter)
+            trainer = _create_trainer(
+                share, directory, played, device, start, stop, callbacks, kickstarter, world
+            )
             if checkpoint is not None:
-                _go_on(trainer, checkpoint)
+                go_on(trainer, checkpoint)
+            if not world.is_first:
+                _follow(trainer)
+                return None
             _describe(directory, resolved)
-            tracker = _create_tracker(config, directory)
+            tracker = _create_tracker(resolved.config, directory)
             is_trained = checkpoint is None and initial is not None
-            session = Session(config, directory, trainer, tracker, progress, stop, evaluates_first=is_trained)
+            session = Session(
+                resolved.config, directory, trainer, tracker, progress, stop, evaluates_first=is_trained
+            )
             return session.execute()
 
 
-def _initial_checkpoint(config: MettaConfig) -> Checkpoint | None:
-    """Return the policy that a new run begins with, if the configuration names one."""
-    uri = config.policy_uri or initial_policy_uri(
-        config.trainer.initial_policy, Path(config.data_dir), config.seed
-    )
-    if uri is None:
-        return None
-    if is_builtin(uri):
-        raise UsageError(
-            f"policy_uri={uri}: a built-in player has no weights to train from",
-            "leave policy_uri out to start from random weights, or name a run or checkpoint",
-        )
-    with failed_to_load():
-        try:
-            found = read_weights(uri, Path(config.data_dir), NO_TRUST)
-        except CheckpointError as error:
-            if "--allow-pickle" not in str(error.cure):
-                raise
-            raise CheckpointError(error.message, PLAIN_WEIGHTS_ONLY) from error
-        return found if isinstance(found, Checkpoint) else to_checkpoint(found, config.pytorch, config.env)
+def _follow(trainer: Trainer) -> None:
+    """Train along with the first process, which does all else."""
+    with suppress(RolloutStopped):
+        trainer.train()
 
 
-def _with_architecture_of(checkpoint: Checkpoint | None, resolved: ResolvedConfig) -> ResolvedConfig:
-    """Return the configuration with the policy of a checkpoint, unless the user chose one."""
-    if checkpoint is None or resolved.is_chosen("policy"):
-        return resolved
-    architecture = checkpoint.manifest.architecture
-    policy = PolicyConfig(name=architecture.name, args=architecture.args)
-    return replace(resolved, config=resolved.config.model_copy(update={"policy": policy}))
+def share_of_config(config: MettaConfig, world: World) -> MettaConfig:
+    """Return what one process makes of a configuration: its share of the batch, if that is for all together.
+
+    Args:
+        config: with `trainer.scale_batches_by_world_size` the sizes of batches are those of all processes.
+        world: the processes.
+
+    Raises:
+        ConfigError: if a size cannot be divided.
+    """
+    trainer = config.trainer
+    if not trainer.scale_batches_by_world_size:
+        return config
+    sizes = {name: getattr(trainer, name) for name in ("batch_size", "minibatch_size", "max_minibatch_size")}
+    for name, size in sizes.items():
+        if size is not None and size % (world.size * trainer.bptt_horizon):
+            raise ConfigError(
+                f"trainer.{name} ({size}) cannot be divided among {world.size} processes in segments of "
+                f"{trainer.bptt_horizon} steps",
+                f"make it a multiple of {world.size * trainer.bptt_horizon}, or leave out "
+                "trainer.scale_batches_by_world_size",
+            )
+    shares = {name: size and size // world.size for name, size in sizes.items()}
+    return config.model_copy(update={"trainer": trainer.model_copy(update=shares)})
 
 
 def _check_before_writing(
-    config: MettaConfig, initial: Checkpoint | None, opponents: Opponents | None
+    config: MettaConfig, initial: Checkpoint | None, opponents: Opponents | None, world: World
 ) -> None:
     """Try what needs no run directory, so that a mistake leaves none behind."""
     unsupported = unsupported_settings(config.trainer)
@@ -177,21 +205,11 @@ def _check_before_writing(
         )
     if opponents is not None:
         opponents.check(training_spec(config))
-    count_environments(config)
+    count_environments(share_of_config(config, world))
     interface = training_interface(config)
     create_policy(config.policy.name, interface, config.policy.args)
     if initial is not None:
-        _check_fit(config, interface, initial)
-
-
-def _newest_checkpoint(directory: RunDirectory, config: MettaConfig) -> Checkpoint | None:
-    checkpoint, skipped = latest_valid_checkpoint(directory.checkpoints)
-    for reason in skipped:
-        logger.warning("%s", reason)
-    if checkpoint is not None:
-        logger.info("going on from %s", checkpoint.manifest.name)
-        warn_of_lost_opponents(checkpoint.manifest.config, config)
-    return checkpoint
+        check_fit(config, interface, initial)
 
 
 def _session_seed(seed: int, epoch: int) -> int:
@@ -199,8 +217,13 @@ def _session_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
+def _rank_seed(seed: int, world: World) -> int:
+    """Return a seed for what every process chooses by itself."""
+    return int(np.random.SeedSequence([seed, world.rank]).generate_state(1)[0])
+
+
 def _create_environment(
-    config: MettaConfig, seed: int, opponents: Opponents | None, training: TrainingTasks
+    config: MettaConfig, seed: int, opponents: Opponents | None, training: TrainingTasks, world: World
 ) -> VectorEnvironment:
     trainer = config.trainer
     num_environments = count_environments(config)
@@ -213,6 +236,7 @@ def _create_environment(
         tasks=training.tasks,
         task_source=training.source,
         scripted_actions=opponents is not None and opponents.read_scripted_actions,
+        shard=(world.rank, world.size),
     )
 
 
@@ -253,11 +277,12 @@ def _create_trainer(
     stop: StopSignals,
     callbacks: dict[str, Callback],
     kickstarter: Kickstarter | None,
+    world: World,
 ) -> Trainer:
     torch.manual_seed(config.seed)
     policy = create_policy(config.policy.name, environment.interface, config.policy.args)
     if start is not None:
-        _check_fit(config, environment.interface, start)
+        check_fit(config, environment.interface, start)
         load_weights(policy, start.weights, start.manifest.name)
     policy.to(device)
     begin_league(callbacks, policy)
@@ -265,41 +290,13 @@ def _create_trainer(
         config.trainer,
         environment=environment,
         policy=policy,
-        optimizer=create_optimizer(config.trainer, policy),
+        optimizer=create_optimizer(config.trainer, policy, world),
         device=device,
         should_stop=lambda: stop.requested is not None,
-        callbacks=callbacks | create_cost_meter() | create_monitors(config.trainer, policy, directory),
+        callbacks=callbacks | create_cost_meter() | create_monitors(config.trainer, policy, directory, world),
         kickstarter=kickstarter,
+        world=world,
     )
-
-
-def _go_on(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    if checkpoint.trainer_state is None:
-        raise CheckpointError(
-            f"{checkpoint.manifest.name} holds a policy only, so its run cannot go on",
-            "start a new run from it with policy_uri=",
-        )
-    trainer.load_state_dict(checkpoint.trainer_state)
-
-
-def _check_fit(config: MettaConfig, interface: EnvironmentInterface, start: Checkpoint) -> None:
-    manifest = start.manifest
-    wanted = (config.policy.name, config.policy.args)
-    trained = (manifest.architecture.name, manifest.architecture.args)
-    if wanted != trained:
-        differ_by_name = wanted[0] != trained[0]
-        shown = [name if differ_by_name else f"{name} {args}" for name, args in (trained, wanted)]
-        raise CheckpointError(
-            f"checkpoint {manifest.name} is policy {shown[0]}, the configuration asks for {shown[1]}",
-            "leave out what it says about the policy, or train under another run name",
-        )
-    differences = interface_differences(manifest.passport, interface)
-    if differences:
-        raise CheckpointError(
-            f"checkpoint {manifest.name} was trained in '{manifest.environment.name}' and does not fit "
-            f"'{config.env.name}': {'; '.join(differences)}",
-            f"train in env={manifest.environment.name}, or start a new run without this checkpoint",
-        )
 
 
 def _create_tracker(config: MettaConfig, directory: RunDirectory) -> Tracker:
