@@ -260,7 +260,6 @@ UNSUPPORTED = {
     "async_factor": "acting and stepping take turns: with two halves at a time each would wait longer",
     "zero_copy": "the observations of all workers always lie in one shared array",
     "require_contiguous_env_ids": "a batch is always all environments, in order",
-    "scale_batches_by_world_size": "not built yet",
     "cpu_offload": "not built yet",
     "compile": "torch 2.13 cannot trace the drawing of actions, nor an LSTM that is cut where episodes start",
     "compile_mode": "there is no compilation",

@@ -234,7 +234,6 @@ def test_what_this_version_acts_upon_is_supported():
     [
         ("compile", True),
         ("cpu_offload", True),
-        ("scale_batches_by_world_size", True),
     ],
 )
 def test_a_setting_that_nothing_acts_upon_is_named(key, value):
