@@ -13,10 +13,9 @@ from itertools import combinations
 import numpy as np
 
 from metta_cli.config.environment import EnvironmentSpec
-from metta_cli.environments.builders import build
 from metta_cli.environments.vector import FinishedEpisode, VectorEnvironment
 from metta_cli.evaluation.episodes import environment_seed, num_slots
-from metta_cli.populations.assignment import AssignmentName, create_assignment
+from metta_cli.populations.assignment import AssignmentName, create_assignment, teams_of
 from metta_cli.populations.opponents import OpponentSource
 from metta_cli.populations.players import Turn, uniform_noise
 
@@ -113,8 +112,7 @@ class _CrossPlay:
         seed: int,
     ) -> None:
         self.environment, self.schedule, self.seed = environment, schedule, seed
-        teams = [agent.team_id for agent in build(environment.spec).game.agents]
-        self.assignment = create_assignment(assignment, share, teams)
+        self.assignment = create_assignment(assignment, share, teams_of(environment.spec))
         self.names = list(dict.fromkeys(name for pair in schedule for name in pair))
         num_rows = environment.num_agents
         self.players = [players[name].create(environment.interface, num_rows) for name in self.names]

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import yaml
 
 from metta_cli.artifacts.atomic import make_directory, storage_errors, write_file
 from metta_cli.errors import StorageError
-from metta_cli.evaluation.results import SuiteResult
 
 
 def results_directory(
@@ -59,7 +59,27 @@ def _output_errors() -> Iterator[None]:
         raise StorageError(error.message, "free some space, or choose another --output-dir") from error
 
 
-def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
+class Savable(Protocol):
+    """What an evaluation comes to."""
+
+    @property
+    def saved_to(self) -> str | None:
+        """Where `evaluation_results.yaml` is, once it is written."""
+        ...
+
+    def to_json(self, *, with_episodes: bool = True) -> dict[str, Any]:
+        """Return it as JSON data."""
+        ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return it as a table, at least one row."""
+        ...
+
+
+Result = TypeVar("Result", bound=Savable)
+
+
+def save_results(result: Result, directory: Path) -> Result:
     """Write the result, replacing an earlier one of the same name; each file appears whole or not at all.
 
     `evaluation_results.yaml` holds the scores, `.json` every episode as well, `.csv` the table of
@@ -82,10 +102,11 @@ def save_results(result: SuiteResult, directory: Path) -> SuiteResult:
         write_file(path.with_suffix(".json"), json.dumps(result.to_json(), indent=1) + "\n")
         write_file(path.with_suffix(".csv"), to_csv(result))
         write_file(path, summary)
-    return replace(result, saved_to=str(path))
+    saved: Result = replace(result, saved_to=str(path))  # type: ignore[type-var]  # both are dataclasses
+    return saved
 
 
-def to_csv(result: SuiteResult) -> str:
+def to_csv(result: Savable) -> str:
     """Return the rows of the result as CSV with a header; None is an empty field."""
     rows = result.rows()
     text = io.StringIO()

@@ -126,7 +126,8 @@ def showing(
     return on_episode
 
 
-def _provenance(policy: Mapping[str, Any], started: datetime) -> dict[str, Any]:
+def provenance(policy: Mapping[str, Any], started: datetime) -> dict[str, Any]:
+    """Return what it takes to repeat an evaluation that has just ended."""
     return {
         "command": shlex.join(sys.argv),
         "started_at": started.isoformat(timespec="seconds"),
@@ -261,7 +262,7 @@ class _Contestant:
         """Play the suite; see `play_suite` for the options."""
         started = datetime.now(UTC)
         result = play_suite(suite, self._source, **options)
-        return result.with_provenance(_provenance(self.description, started))
+        return result.with_provenance(provenance(self.description, started))
 
 
 def policy_source(policy: LoadedPolicy, device: torch.device, name: str) -> PlayerSource:

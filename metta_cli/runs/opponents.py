@@ -21,7 +21,7 @@ from metta_cli.errors import (
 )
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.opponents import Opponent, OpponentSource, PlayerOpponent, PolicyOpponent
-from metta_cli.populations.players import PlayerSource, builtin_source, is_builtin
+from metta_cli.populations.players import builtin_source, is_builtin
 from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy
 
 WANDB_SCHEME = "wandb://"
@@ -53,46 +53,63 @@ def load_opponent(
     """
     if is_builtin(uri):
         logger.info("Loaded NPC policy from built-in player: %s", uri)
-        return _builtin(builtin_source(uri))
+        return builtin_opponent(uri)
     with _failed_to_load(uri):
         policy = load_policy(uri, device, data_dir=data_dir, architecture=architecture, trust=trust)
     if uri.startswith(WANDB_SCHEME):
         logger.info("Loaded NPC policy from WandB artifact: %s", uri.removeprefix(WANDB_SCHEME))
     else:
         logger.info("Loaded NPC policy from checkpoint: %s", uri)
+    return policy_opponent(uri, policy, device)
+
+
+def policy_opponent(uri: str, policy: LoadedPolicy, device: torch.device) -> OpponentSource:
+    """Return a policy as the opponent of others, fitted by name to every environment that it plays in."""
+    told: set[str] = set()
 
     def create(interface: EnvironmentInterface, num_rows: int) -> Opponent:
-        return PolicyOpponent(uri, _fitted(uri, policy, interface), num_rows, device)
+        module, differences = _fitted(uri, policy, interface)
+        lines = "; ".join(differences)
+        if lines and lines not in told:
+            told.add(lines)
+            logger.warning("policy %s is matched by name: %s", uri, lines)
+        return PolicyOpponent(uri, module, num_rows, device)
 
     return OpponentSource(uri, create, description={"uri": uri, **policy.description})
 
 
-def _builtin(source: PlayerSource) -> OpponentSource:
+def builtin_opponent(uri: str) -> OpponentSource:
+    """Return a built-in player as the opponent of others.
+
+    Raises:
+        UnknownNameError: if there is no such player.
+    """
+    source = builtin_source(uri)
+
     def create(interface: EnvironmentInterface, num_rows: int) -> Opponent:
         return PlayerOpponent(source.name, source.create(interface, num_rows))
 
     return OpponentSource(source.name, create, source.reads_scripted_actions, {"uri": source.name})
 
 
-def _fitted(uri: str, policy: LoadedPolicy, interface: EnvironmentInterface) -> torch.nn.Module:
-    """Return the policy as it plays in one environment, matched by name where that is needed.
+def _fitted(
+    uri: str, policy: LoadedPolicy, interface: EnvironmentInterface
+) -> tuple[torch.nn.Module, list[str]]:
+    """Return the policy as it plays in one environment, and what is matched by name.
 
     Raises:
         CheckpointError: if it cannot act there; says how the two differ.
     """
     try:
-        module, differences = policy.fit(interface)
+        return policy.fit(interface)
     except CheckpointError as error:
         passport = policy.passport
         known = interface_differences(passport, interface) if passport is not None else []
         lines = [error.message, *(line for line in known if line not in error.message)]
         raise CheckpointError(
-            f"NPC policy {uri} cannot play here: {'; '.join(lines)}",
-            "choose an opponent that was trained in an environment like this one",
+            f"policy {uri} cannot play here: {'; '.join(lines)}",
+            "choose one that was trained in an environment like this one",
         ) from error
-    if differences:
-        logger.warning("NPC policy %s is matched by name: %s", uri, "; ".join(differences))
-    return module
 
 
 @contextmanager

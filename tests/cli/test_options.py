@@ -12,8 +12,8 @@ COMMANDS = {
     " --device --total-timesteps --num-workers --data-dir --resume --no-resume --allow-pickle --sha256"
     " --progress --print-config --format --output -o --help -h",
     "eval": "URI KEY=VALUE --suite --env --episodes --seed --workers --device --config --output-dir"
-    " --save-replays --baselines --no-baselines --allow-pickle --sha256 --progress --format --output -o"
-    " --help -h",
+    " --save-replays --baselines --no-baselines --npc --policy-agents-pct --assignment --allow-pickle"
+    " --sha256 --progress --format --output -o --help -h",
     "eval-external": "--policy-path --suite --simulation-suite --num-episodes --pytorch-config --allow-pickle"
     " --sha256 --run-name --output-dir --save-replays --baselines --no-baselines --seed --workers --device"
     " --progress --format --output -o --help -h",
