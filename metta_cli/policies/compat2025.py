@@ -42,7 +42,9 @@ class Compat2025(nn.Module):
     A turn leaves no trace in the environment, so it is drawn here, from a hash of what the agent has seen:
     the same observations give the same turns when a segment is judged as when it was acted. An agent
     that turns does nothing else. What is left of the probabilities goes to the actions of today. Turns
-    are therefore not learned when training goes on; everything else is.
+    are therefore not learned when training goes on; everything else is. Once the weights have changed, the
+    hash may decide otherwise than it did; the recorded action then says whether the agent turned, and, if it
+    moved, which way it faced.
 
     Args:
         policy: follows the contract, in the terms of `known`.
@@ -96,18 +98,32 @@ class Compat2025(nn.Module):
             td["actions"] = distributions.sample(log_probs)
             td["act_log_prob"] = distributions.log_prob(log_probs, td["actions"])
         else:
-            steps = [self._step(observations[:, t], dones[:, t], memory) for t in range(dones.shape[1])]
+            steps = [
+                self._step(observations[:, t], dones[:, t], memory, action[:, t])
+                for t in range(dones.shape[1])
+            ]
             log_probs, td["value"] = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
             td["act_log_prob"] = distributions.log_prob(log_probs, action)
             td["entropy"] = distributions.entropy(log_probs)
         td["full_log_probs"] = log_probs
         return td
 
-    def _step(self, tokens: Tensor, dones: Tensor, memory: RecurrentState) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities `[N, A]` and values `[N]`; `memory` is replaced."""
+    def _step(
+        self, tokens: Tensor, dones: Tensor, memory: RecurrentState, action: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities `[N, A]` and values `[N]`; `memory` is replaced.
+
+        Args:
+            tokens: uint8 `[N, K, 3]`.
+            dones: bool `[N]`.
+            memory: recurrent state.
+            action: int `[N]`, what was done then, or None to act.
+        """
         keep = (~dones).float()
         turn, meaning = memory.pop(TURN)[0] * keep[:, None], memory.pop(MEANING)[0] * keep[:, None]
         orientation, chain = turn[:, 0].long(), turn[:, 1]
+        if action is not None:
+            orientation = self.translator.faced(orientation, action)
         last = meaning.gather(1, self.rewriter.last_action(tokens)[:, None]).squeeze(1).long()
         inner = TensorDict(
             {"env_obs": self.rewriter(tokens, orientation, last), "dones": dones}, batch_size=dones.shape
@@ -120,6 +136,7 @@ class Compat2025(nn.Module):
             chain,
             self.rewriter.is_occupied_ahead(tokens, orientation),
             self.rewriter.is_laser_on(tokens),
+            action,
         )
         memory[TURN] = torch.stack([orientation.float(), chain], dim=1)[None]
         memory[MEANING] = meaning[None]
@@ -267,8 +284,21 @@ class _Translator(nn.Module):
         self.register_buffer("moves", torch.tensor(moves), persistent=False)
         self.register_buffer("behind", torch.tensor(BEHIND), persistent=False)
 
+    def faced(self, orientation: Tensor, action: Tensor) -> Tensor:
+        """Return int `[N]`: the orientation, or that of the move that was made if it cannot have been."""
+        is_move = action[:, None] == self.moves
+        moved = is_move.long().argmax(1)
+        is_possible = (orientation == moved) | (self.behind[orientation] == moved)
+        return torch.where(is_move.any(1) & ~is_possible, moved, orientation)
+
     def forward(
-        self, log_probs: Tensor, orientation: Tensor, chance: Tensor, occupied: Tensor, laser_on: Tensor
+        self,
+        log_probs: Tensor,
+        orientation: Tensor,
+        chance: Tensor,
+        occupied: Tensor,
+        laser_on: Tensor,
+        action: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw the turns and translate the rest.
 
@@ -278,6 +308,7 @@ class _Translator(nn.Module):
             chance: `[N]` in [0, 1); decides about the turns.
             occupied: bool `[N, 2]`, ahead and behind.
             laser_on: bool `[N]`.
+            action: int `[N]`, what was done then, or None to act.
 
         Returns:
             Log-probabilities `[N, A]`, the new orientation int `[N]`, and the pair that every action of
@@ -289,14 +320,18 @@ class _Translator(nn.Module):
         if len(self.turns):  # where nothing else has any probability, a turn is certain
             certain = still.sum(1) < ROUNDING
             chance = torch.where(certain, chance * ends[:, -1] * (1 - ROUNDING), chance)
+        target = self._targets(orientation, occupied, laser_on)
         turn = (chance[:, None] >= ends).sum(1)
         is_turn = turn < len(self.turns)
+        if action is not None and len(self.turns):
+            is_idle = (still * (target == self.noop)).sum(1) > ROUNDING
+            is_turn = (action == self.noop) & (is_turn | ~is_idle & (ends[:, -1] > 0))
+            turn = turn.clamp(max=len(self.turns) - 1)
         chosen = torch.zeros_like(probs)
         if len(self.turns):
             index = self.turns[turn.clamp(max=len(self.turns) - 1)]
             chosen = chosen.scatter(1, index[:, None], 1.0)
         probs = torch.where(is_turn[:, None], chosen, still)
-        target = self._targets(orientation, occupied, laser_on)
         actions = probs.new_zeros(len(probs), self.num_actions).scatter_add(1, target, probs)
         actions = actions / actions.sum(1, keepdim=True)
         log_actions = torch.where(actions > 0, actions, 1.0).log().masked_fill(actions <= 0, float("-inf"))

@@ -229,3 +229,29 @@ def test_a_policy_that_only_turns_turns_whatever_the_rounding():
     )
     assert orientation.tolist() == [1]
     assert log_probs.exp()[0, NOOP] == 1
+
+
+def test_what_was_done_stays_possible_when_the_weights_have_changed():
+    torch.manual_seed(0)
+    network = create_policy("puffer_recurrent", KNOWN, {"hidden_size": 16, "cnn_channels": 8})
+    with torch.no_grad():
+        for head in network.policy.actor:
+            head.weight.mul_(300)
+            head.weight[0] = -1.0  # noop is hardly ever wanted
+    policy = Compat2025(network, KNOWN, LASER_TAG)
+    state = policy.initial_state(6, "cpu")
+    observations, actions = [], []
+    for _ in range(12):
+        place, amount = torch.randint(0, 11, (6, 9, 2)), torch.randint(0, 99, (6, 9))
+        location = place[..., 0] * 16 + place[..., 1]
+        seen = torch.stack([location, torch.full_like(amount, HEART), amount], -1).to(torch.uint8)
+        td = policy(TensorDict({"env_obs": seen, "dones": torch.zeros(6, dtype=torch.bool)}, [6]), state)
+        observations.append(seen)
+        actions.append(td["actions"])
+    segments = torch.stack(observations, dim=1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    dones = torch.zeros(6, 12, dtype=torch.bool)
+    judged = policy(TensorDict({"env_obs": segments, "dones": dones}, [6, 12]), None, torch.stack(actions, 1))
+    assert torch.isfinite(judged["act_log_prob"]).all()
