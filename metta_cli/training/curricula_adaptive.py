@@ -198,6 +198,7 @@ class ProgressiveCurriculum(Curriculum):
 
     def learn(self, task: int, score: float) -> None:
         """Move on, unless it takes good scores and they are not."""
+        score = min(max(score, 0.0), 1.0)
         self.smoothed_score += self.config.smoothing * (score - self.smoothed_score)
         if self.config.progression == "time" or self.smoothed_score >= self.config.threshold:
             self.position = min(1.0, self.position + self.config.rate)

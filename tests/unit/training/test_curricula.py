@@ -145,6 +145,13 @@ def test_a_progressive_curriculum_waits_for_good_scores():
     assert curriculum.probabilities().argmax() == 3
 
 
+def test_one_great_score_does_not_move_a_progressive_curriculum_on():
+    curriculum = ProgressiveCurriculum(NAMES, ProgressiveConfig(threshold=0.8))
+    curriculum.record(0, 50.0)
+    assert curriculum.smoothed_score == pytest.approx(0.1)
+    assert curriculum.position == 0
+
+
 def test_a_progressive_curriculum_can_go_by_time():
     curriculum = ProgressiveCurriculum(NAMES, ProgressiveConfig(progression="time", rate=0.01))
     for _ in range(50):
