@@ -144,6 +144,14 @@ def test_a_damaged_entry_is_noticed_and_downloaded_again(
     assert [reason for _, reason in cache.verify()] == [None]
 
 
+def test_an_entry_in_the_place_of_another_is_noticed(cache: Cache) -> None:
+    entry = cache.fetch(KEY, Download(b"this")).parent
+    other = cache.fetch("another key", Download(b"that")).parent
+    shutil.rmtree(entry)
+    other.rename(entry)
+    assert (cache.fetch(KEY, Download(b"this")) / "policy.pt").read_bytes() == b"this"
+
+
 def test_a_download_that_fails_leaves_nothing(cache: Cache) -> None:
     def fail(directory: Path) -> None:
         (directory / "half").write_bytes(b"hel")
