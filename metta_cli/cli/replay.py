@@ -13,9 +13,11 @@ from metta_cli.cli.output import note, write
 from metta_cli.cli.process import prepare_process
 from metta_cli.cli.terminal import is_terminal, play
 
-FORMS = ("html", "gif", "terminal")
+FORMS = ("html", "gif", "terminal", "browser")
+PAGE = ".html"
 EPILOG = """\b
 Examples:
+  metta replay episode.html                            opened in the browser
   metta replay episode.json.z                          a page beside it, for any browser
   metta replay episode.html --to gif -o episode.gif
   metta replay episode.html --to terminal              played here; into a pipe, every step at once
@@ -27,7 +29,15 @@ def replay(
         Path,
         typer.Argument(metavar="PATH", help="A page of metta's (.html), or a file of MettaGrid's (.json.z)."),
     ],
-    form: Annotated[str, typer.Option("--to", **choice("form", FORMS), help="What to write.")] = "html",
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            **choice("form", FORMS),
+            help="What to make of it; by default a page is opened, and another file becomes a page.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -35,14 +45,29 @@ def replay(
         ),
     ] = None,
 ) -> None:
-    """Show a recorded episode in another form."""
+    """Open a recorded episode, or write it in another form."""
     prepare_process()
     from metta_cli.evaluation.conversion import convert_replay
 
+    form = form or ("browser" if path.name.endswith(PAGE) else "html")
     if form == "terminal":
         _play(path, output)
-        return
-    note(f"wrote {convert_replay(path, form, output)}")
+    elif form == "browser":
+        _open(path, output)
+    else:
+        note(f"wrote {convert_replay(path, form, output)}")
+
+
+def _open(path: Path, output: Path | None) -> None:
+    """Open the page, written first if there is none yet; without a browser say where it is."""
+    import webbrowser
+
+    from metta_cli.evaluation.conversion import convert_replay, read_replay
+
+    read_replay(path)
+    is_page = path.name.endswith(PAGE) and output is None
+    address = (path if is_page else convert_replay(path, "html", output)).resolve().as_uri()
+    note(f"opened {address}" if webbrowser.open(address) else f"there is no browser here; open {address}")
 
 
 def _play(path: Path, output: Path | None) -> None:

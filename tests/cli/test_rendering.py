@@ -12,6 +12,7 @@ import pytest
 
 from metta_cli.cli.terminal import OTHER_SCREEN, OWN_SCREEN, pace, play
 from metta_cli.evaluation.characters import draw_text
+from metta_cli.evaluation.replay import replay_page
 
 WORDS = ["eval", "random", "env=navigation/simple", "env.args.max_steps=12", "sim.render=true"]
 QUIET = ["--episodes", "1", "--no-baselines", "--progress", "none", "--format", "json"]
@@ -106,6 +107,33 @@ def test_a_map_that_is_too_large_is_shown_around_its_first_agent():
     assert draw_text(replay(), 3, window=(3, 5)).split("\n")[:-1] == [".....", "..0..", "....."]
     assert draw_text(replay(), 0, window=(3, 5)).split("\n")[:-1] == [".....", ".0...", "....."]
     assert draw_text(replay(), 0, window=(99, 99)).split("\n")[:2] == ["#" * 10, "a" + "." * 9]
+
+
+def page(data, path):
+    facts = {"format": 1, "environment": "walk", "action_names": [], "vibe_names": [], "resource_names": []}
+    path.write_text(replay_page(data | facts))
+    return path
+
+
+@pytest.mark.parametrize("words", [(), ("--to", "browser"), ("--to", "browser", "-o", "copy.html")])
+def test_a_page_is_opened_in_the_browser(metta_process, tmp_path, words):
+    source = page(replay(), tmp_path / "episode.html")
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\necho $1 > {tmp_path}/address\n")
+    browser.chmod(0o755)
+    outcome = metta_process("replay", str(source), *words, BROWSER=f"{browser} %s")
+    assert (outcome.code, outcome.out) == (0, "")
+    address = (tmp_path / "address").read_text().strip()
+    assert outcome.err == f"opened {address}\n"
+    assert address.startswith("file:///")
+    assert address.endswith("/copy.html" if "-o" in words else "/episode.html")
+
+
+def test_without_a_browser_it_is_said_where_the_page_is(metta_process, tmp_path):
+    source = page(replay(), tmp_path / "episode.html")
+    outcome = metta_process("replay", str(source), PATH="/nonexistent", BROWSER="")
+    assert outcome.code == 0
+    assert outcome.err == f"there is no browser here; open {source.as_uri()}\n"
 
 
 @pytest.mark.parametrize(("num_steps", "seconds"), [(0, 1 / 8), (12, 13 / 8), (159, 20), (10_000, 20)])
