@@ -237,6 +237,7 @@ class DualPolicyMetrics(Callback):
             return metrics
         for match in tally.matches:
             self._record(match)
+        self._forget_the_gone()
         for opponent in tally.learner_rewards:
             prefix = f"{PREFIX}npc/{opponent}/"
             metrics |= {prefix + name: value for name, value in tally.rewards(opponent).items()}
@@ -251,6 +252,12 @@ class DualPolicyMetrics(Callback):
         outcomes = self.recent.setdefault(match.opponent, deque(maxlen=RECENT_MATCHES))
         outcomes.append(match.outcome)
         self.episodes[match.opponent] = self.episodes.get(match.opponent, 0) + 1
+
+    def _forget_the_gone(self) -> None:
+        """Drop the counts of opponents that have left the pool, such as old snapshots of the learner."""
+        pool = self.environment.pool
+        self.recent = {name: outcomes for name, outcomes in self.recent.items() if name in pool}
+        self.episodes = {name: count for name, count in self.episodes.items() if name in pool}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was counted over epochs."""
