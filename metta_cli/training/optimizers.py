@@ -65,6 +65,7 @@ class Optimizer:
         self.world = world
         self.optimizers: list[torch.optim.Optimizer | Muon]
         self._num_accumulated = 0
+        self._loss: Tensor | float = 0.0
         self._learning_rate_scales = [1.0]
         if optimizer_type == "adam":
             self.optimizers = [torch.optim.Adam(parameters, lr=learning_rate, **settings)]
@@ -117,21 +118,22 @@ class Optimizer:
             The norm of the gradient before clipping if a step was taken, else None.
 
         Raises:
-            MettaError: if the gradient is not finite; the weights are then unchanged.
+            MettaError: if the loss or the gradient is not finite; the weights are then unchanged.
         """
         if self._num_accumulated == 0:
             self.zero_grad()
         scaled = loss / accumulate_steps if accumulate_steps > 1 else loss
         scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._num_accumulated += 1
+        self._loss = self._loss + scaled.detach()
         if self._num_accumulated < accumulate_steps:
             return None
         self._num_accumulated = 0
         self.world.average_gradients(self.policy.parameters())
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        if not bool(torch.isfinite(norm)):
+        if not bool(torch.isfinite(norm + self._loss)):  # a loss of NaN can have a gradient of 0
             raise MettaError(
-                "the gradient is not finite: the run has diverged",
+                "the loss or its gradient is not finite: the run has diverged",
                 "lower trainer.optimizer.learning_rate, or resume from an earlier checkpoint",
             )
         for optimizer in self.optimizers:
@@ -143,7 +145,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients, also those of an accumulation that is not complete."""
-        self._num_accumulated = 0
+        self._num_accumulated, self._loss = 0, 0.0
         for parameter in self.policy.parameters():
             parameter.grad = None
 

@@ -22,7 +22,7 @@ from metta_cli.algorithms.losses import (
 from metta_cli.algorithms.regularization import layer_weights, squared_norm
 from metta_cli.config.learning import PPOConfig
 from metta_cli.config.trainer import TrainerConfig
-from metta_cli.errors import ConfigError
+from metta_cli.errors import ConfigError, MettaError
 from metta_cli.training.distributed import ALONE, World
 from metta_cli.training.experience import Experience, Minibatch
 from metta_cli.training.kickstarter import Kickstarter
@@ -119,14 +119,28 @@ def process_minibatch_update(
     Raises:
         ConfigError: if `l2_init_loss_coef` is not 0 and there are no initial weights.
     """
-    ppo = trainer_cfg.ppo
     targets = advantages[minibatch.index, : experience.bptt_horizon].to(device)
     minibatch = minibatch.to(device)
+    outputs = judge(policy, minibatch)
+    loss, measured = _ppo_loss(outputs, minibatch, targets, trainer_cfg, world)
+    for extra, scalars in (
+        _regularization(policy, trainer_cfg.ppo, initial_weights),
+        (0.0, {}) if kickstarter is None else kickstarter.loss(experience, minibatch, outputs, agent_step),
+    ):
+        loss, measured = loss + extra, measured | scalars
+    losses.add(measured)
+    return loss
+
+
+def _ppo_loss(
+    outputs: TensorDict, minibatch: Minibatch, targets: Tensor, config: TrainerConfig, world: World
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of PPO, and what was measured on the way; `targets` are relative to the old values."""
+    ppo = config.ppo
     old_values = minibatch.values[:, :-1]
     returns = targets + old_values
-    outputs = judge(policy, minibatch)
-    log_probs, new_values, entropy = outputs["act_log_prob"], outputs["value"], outputs["entropy"]
-    ratio, fresh = fresh_advantages(minibatch, log_probs, trainer_cfg)
+    log_probs, entropy = outputs["act_log_prob"], outputs["entropy"]
+    ratio, fresh = fresh_advantages(minibatch, log_probs, config)
     if ppo.norm_adv:
         statistics = minibatch.normalization or advantage_statistics(world.concatenate(fresh))
         fresh = normalize_advantages(fresh, statistics)
@@ -134,22 +148,15 @@ def process_minibatch_update(
         log_probs, minibatch.behavior_log_probs, fresh, ppo.clip_coef, minibatch.weights
     )
     value_clip = ppo.vf_clip_coef if ppo.clip_vloss else None
-    value_term = value_loss(new_values, old_values, returns, value_clip)
+    value_term = value_loss(outputs["value"], old_values, returns, value_clip)
     loss = total_loss(policy_term, value_term, entropy, vf_coef=ppo.vf_coef, ent_coef=ppo.ent_coef)
-    measured = {
+    return loss, {
         "policy_loss": policy_term.detach(),
         "value_loss": value_term.detach(),
         "entropy": entropy.detach().mean(),
         "importance": ratio.mean(),
         **_change(log_probs.detach(), minibatch.behavior_log_probs, ppo.clip_coef),
     }
-    for extra, scalars in (
-        _regularization(policy, ppo, initial_weights),
-        (0.0, {}) if kickstarter is None else kickstarter.loss(experience, minibatch, outputs, agent_step),
-    ):
-        loss, measured = loss + extra, measured | scalars
-    losses.add(measured)
-    return loss
 
 
 def _change(log_probs: Tensor, behavior_log_probs: Tensor, clip_coef: float) -> dict[str, Tensor]:
@@ -237,11 +244,16 @@ class Update:
         minibatch exceeds `ppo.target_kl`; no step is taken on that minibatch.
 
         Raises:
-            MettaError: if a gradient is not finite.
+            MettaError: if an advantage or a gradient is not finite; the weights are as before the step.
         """
         experience, config = self.experience, self.config
         ones = torch.ones_like(experience.behavior_log_probs)
         advantages = advantages_of(config, experience.values, experience.rewards, experience.dones, ones)
+        if not bool(torch.isfinite(advantages).all()):
+            raise MettaError(
+                "the advantages are not finite: rewards or values have diverged",
+                "lower trainer.optimizer.learning_rate, or resume from an earlier checkpoint",
+            )
         old_values = self.world.concatenate(experience.values[:, :-1])
         variance = explained_variance(old_values, self.world.concatenate(advantages) + old_values)
         self._take_steps(advantages)

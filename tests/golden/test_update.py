@@ -300,6 +300,25 @@ def test_gradient_that_is_not_finite_stops_the_run_and_changes_nothing():
     assert torch.equal(policy.value, before.value)
 
 
+def test_loss_that_is_not_finite_stops_the_run_also_with_a_finite_gradient():
+    policy, before = Table(), Table()
+    optimizer = sgd(policy, lr=1.0)
+    assert optimizer.step(policy.value[0] + float("nan"), accumulate_steps=2) is None
+    with pytest.raises(MettaError, match="diverged"):
+        optimizer.step(policy.value[0], accumulate_steps=2)
+    assert torch.equal(policy.value, before.value)
+    optimizer.zero_grad()
+    assert optimizer.step(policy.value[0]) is not None
+
+
+def test_advantages_that_are_not_finite_stop_the_run_and_change_nothing():
+    policy, before, experience = Table(), Table(), filled_experience()
+    experience.rewards[0, 3] = float("inf")
+    with pytest.raises(MettaError, match="advantages are not finite"):
+        updated(policy, sgd(policy, 1.0), experience, config_of())
+    assert torch.equal(policy.value, before.value)
+
+
 @pytest.mark.parametrize(("target_kl", "num_minibatches"), [(None, 6), (1e9, 6), (1e-9, 1)])
 def test_passes_end_at_the_target_kl_and_take_no_step_beyond_it(target_kl, num_minibatches):
     config = config_of(ppo={"target_kl": target_kl}, update_epochs=3)

@@ -33,6 +33,7 @@ class Policy(nn.Module):
         self.free = nn.Parameter(torch.randn(4, 3))
         self.critic_1 = nn.Linear(4, 8)
         self.value_head = nn.Linear(8, 1)
+        self.estimate = nn.Linear(8, 1)
         self.actor = nn.ModuleList([nn.Linear(4, 3)])
 
     def loss(self):
