@@ -1,11 +1,13 @@
 """A complete training run from Python: every part in the hand, the same parts as those of `metta train`.
 
 python examples/run.py --total-timesteps 200000
+torchrun --nproc-per-node 2 examples/run.py --total-timesteps 200000
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 
 import torch
@@ -33,8 +35,10 @@ from metta_cli.api import (
     Stopwatch,
     SystemMonitor,
     TrainerConfig,
+    World,
     accumulate_rollout_stats,
     calculate_anneal_beta,
+    cleanup_distributed,
     compute_advantage,
     create_replay_config,
     evaluate_policy,
@@ -53,47 +57,48 @@ from metta_cli.api import (
 Metrics = dict[str, float]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Set up, train, evaluate, clean up."""
+def main(arguments: Sequence[str] | None = None) -> nn.Module:
+    """Set up, train, evaluate, clean up; return the policy."""
     args = parse(arguments)
 
-    # 1. Setup: directories, device, configuration
-    dirs = setup_run_directories(args.run, args.data_dir)
-    device, is_master, _, _ = setup_device_and_distributed(args.device)
+    # 1. Setup: device and other processes, directories, configuration
+    device, is_master, world_size, rank = setup_device_and_distributed(args.device)
+    world = World(rank, world_size)
+    run_name = world.gather(args.run or time.strftime("run_%Y%m%d_%H%M%S"))[0]
+    dirs = setup_run_directories(run_name, args.data_dir)
     config = trainer_config(args, device)
     if is_master:
         save_experiment_config(dirs, device, config)
 
-    # 2. Components
+    # 2. Components; every process has environments of its own, and all begin with the same weights
     env = Environment(
-        curriculum_path=args.curriculum, num_agents=4, num_envs=args.num_envs, device=device, seed=args.seed
+        curriculum_path=args.curriculum,
+        num_agents=4,
+        num_envs=args.num_envs,
+        device=device,
+        seed=args.seed * world_size + rank,
     )
     torch.manual_seed(args.seed)
     agent = Agent(env, {"agent": {"hidden_size": args.hidden_size, "num_layers": 1}}, device=device)
-    run = Run(config, dirs, env, agent, device, args)
-    print(f"{dirs.run_name}: {sum(part.numel() for part in agent.parameters())} parameters on {device}")
+    torch.manual_seed(args.seed * world_size + rank)
+    run = Run(config, dirs, env, agent, device, world, args)
+    run.say(f"{run_name}: {sum(part.numel() for part in agent.parameters())} parameters on {device}")
 
     # 3. Training; a run of this name that was stopped goes on where it was
     run.resume()
     try:
         while run.agent_step < config.total_timesteps:
             metrics = run.collect() | run.learn()
-            run.after_epoch(metrics)
+            if is_master:
+                run.after_epoch(metrics)
+
+        # 4. Evaluation on three sizes of terrain, and a replay
+        if is_master:
+            run.finish()
     finally:
         # 5. Cleanup
-        run.system_monitor.stop()
-        run.tracker.close()
-        env.close()
-
-    # 4. Evaluation on three sizes of terrain, and a replay
-    if run.epoch not in run.evaluations:
-        run.evaluate()
-    replay = create_replay_config("terrain_small")
-    replay = replay.model_copy(update={"env_overrides": run.evaluation_overrides})
-    pages = record_replay(agent, replay, dirs.replay_dir, device, name=f"v{run.epoch}")
-    print(f"scores so far: {run.evaluations}")
-    print(f"replay: {pages[0]}")
-    print({name: round(seconds, 1) for name, seconds in run.timer.get_all_elapsed().items()})
+        run.close()
+    return agent
 
 
 class Run:
@@ -106,9 +111,11 @@ class Run:
         env: Environment,
         agent: nn.Module,
         device: torch.device,
+        world: World,
         args: argparse.Namespace,
     ) -> None:
         self.config, self.dirs, self.env, self.agent, self.device = config, dirs, env, agent, device
+        self.world = world
         self.agent_step = self.epoch = 0
         self.evaluations: dict[int, float] = {}
         self.evaluation_overrides = {} if args.episode_steps is None else {"max_steps": args.episode_steps}
@@ -126,6 +133,7 @@ class Run:
             config.optimizer.learning_rate,
             eps=config.optimizer.eps,
             max_grad_norm=config.ppo.max_grad_norm,
+            world=world,
         )
         self.experience = Experience(
             total_agents=env.num_agents,
@@ -148,7 +156,14 @@ class Run:
         self.memory_monitor.add(self.experience, "experience")
         self.memory_monitor.add(agent, "agent")
         self.system_monitor = SystemMonitor(sampling_interval_seconds=1.0, auto_start=True)
-        self.tracker = JsonlTracker(dirs.run_dir / "metrics.jsonl")
+        self.tracker = JsonlTracker(dirs.run_dir / "metrics.jsonl") if world.is_first else None
+        if env.curriculum is not None:
+            env.curriculum.is_shared = world.size > 1
+
+    def say(self, text: str) -> None:
+        """Print, if this is the first process."""
+        if self.world.is_first:
+            print(text, flush=True)
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -156,7 +171,7 @@ class Run:
             self.dirs.checkpoint_dir, self.agent, self.optimizer
         )
         if path is not None:
-            print(f"going on from {path}")
+            self.say(f"going on from {path}")
 
     def collect(self) -> Metrics:
         """Rollout phase: act until the experience is full."""
@@ -167,9 +182,13 @@ class Run:
                 self.agent, self.env, self.experience, self.device, self.timer
             )
             accumulate_rollout_stats(infos, stats)
-            self.agent_step += num_steps
+            self.agent_step += num_steps * self.world.size
         curriculum = self.env.curriculum
-        return mean_statistics(stats) | (curriculum.metrics() if curriculum is not None else {})
+        if curriculum is None:
+            return mean_statistics(stats)
+        if curriculum.is_shared:
+            curriculum.merge(self.world.gather(curriculum.take_updates()))
+        return mean_statistics(stats) | curriculum.metrics()
 
     def learn(self) -> Metrics:
         """Training phase: several passes of minibatches over the experience."""
@@ -191,7 +210,7 @@ class Run:
         beta = calculate_anneal_beta(
             self.epoch,
             config.total_timesteps,
-            config.batch_size,
+            config.batch_size * self.world.size,
             priorities.prio_alpha,
             priorities.prio_beta0,
         )
@@ -209,9 +228,10 @@ class Run:
                 losses,
                 self.device,
                 self.initial_weights,
+                self.world,
             )
             target_kl = config.ppo.target_kl
-            if target_kl is not None and losses.steps[-1]["approx_kl"] > target_kl:
+            if target_kl is not None and self.world.mean(losses.steps[-1]["approx_kl"]) > target_kl:
                 return False
             self.optimizer.step(loss)
         return True
@@ -235,10 +255,11 @@ class Run:
     def after_epoch(self, metrics: Metrics) -> None:
         """Periodic tasks: log, evaluate, save with the score."""
         metrics |= self.system_monitor.stats() | self.memory_monitor.stats()
-        metrics["steps_per_second"] = self.config.batch_size / self.epoch_seconds()
+        metrics["steps_per_second"] = self.config.batch_size * self.world.size / self.epoch_seconds()
+        assert self.tracker is not None
         self.tracker.log(metrics, agent_steps=self.agent_step, epoch=self.epoch)
         shown = metrics.get("episode/return_mean", float("nan"))
-        print(f"epoch {self.epoch}: {self.agent_step} agent steps, return {shown:.3f}")
+        self.say(f"epoch {self.epoch}: {self.agent_step} agent steps, return {shown:.3f}")
         is_last = self.agent_step >= self.config.total_timesteps
         interval = self.config.simulation.evaluate_interval
         if is_last or (interval and self.epoch % interval == 0):
@@ -272,6 +293,27 @@ class Run:
                 self.agent, self.suite, self.device, stats_dir=self.dirs.stats_dir, name=f"v{self.epoch}"
             )
         self.evaluations[self.epoch] = result.average_simulation_score().mean
+
+    def finish(self) -> None:
+        """Evaluate if that is not done, record a replay, and tell what came out."""
+        if self.epoch not in self.evaluations:
+            self.evaluate()
+        replay = create_replay_config("terrain_small").model_copy(
+            update={"env_overrides": self.evaluation_overrides}
+        )
+        pages = record_replay(self.agent, replay, self.dirs.replay_dir, self.device, name=f"v{self.epoch}")
+        self.say(f"scores so far: {self.evaluations}")
+        self.say(f"replay: {pages[0]}")
+        seconds = {name: round(seconds, 1) for name, seconds in self.timer.get_all_elapsed().items()}
+        self.say(f"seconds: {seconds}")
+
+    def close(self) -> None:
+        """Stop what runs beside the training."""
+        self.system_monitor.stop()
+        if self.tracker is not None:
+            self.tracker.close()
+        self.env.close()
+        cleanup_distributed()
 
 
 def trainer_config(args: argparse.Namespace, device: torch.device) -> TrainerConfig:

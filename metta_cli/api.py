@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Agent,
         Environment,
         RunDirectories,
+        cleanup_distributed,
         create_evaluation_config_suite,
         create_replay_config,
         save_experiment_config,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from metta_cli.runs.records import PolicyMetadata, PolicyRecord
     from metta_cli.tracking.jsonl import JsonlTracker
     from metta_cli.training.callbacks import Callback
+    from metta_cli.training.distributed import World
     from metta_cli.training.experience import Experience, Minibatch
     from metta_cli.training.kickstarter import Kickstarter, Teacher
     from metta_cli.training.optimizers import Optimizer, create_optimizer
@@ -123,8 +125,10 @@ __all__ = [
     "TrainerConfig",
     "Trust",
     "VTraceConfig",
+    "World",
     "accumulate_rollout_stats",
     "calculate_anneal_beta",
+    "cleanup_distributed",
     "compute_advantage",
     "create_evaluation_config_suite",
     "create_optimizer",
@@ -179,6 +183,7 @@ _NAMES = {
         "Agent",
         "Environment",
         "RunDirectories",
+        "cleanup_distributed",
         "create_evaluation_config_suite",
         "create_replay_config",
         "save_experiment_config",
@@ -192,6 +197,7 @@ _NAMES = {
     "metta_cli.runs.records": ("PolicyMetadata", "PolicyRecord"),
     "metta_cli.tracking.jsonl": ("JsonlTracker",),
     "metta_cli.training.callbacks": ("Callback",),
+    "metta_cli.training.distributed": ("World",),
     "metta_cli.training.experience": ("Experience", "Minibatch"),
     "metta_cli.training.kickstarter": ("Kickstarter", "Teacher"),
     "metta_cli.training.optimizers": ("Optimizer", "create_optimizer"),

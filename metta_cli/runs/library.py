@@ -26,13 +26,14 @@ from metta_cli.config.tasks import create_tasks
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.environments.tasks import extremes
 from metta_cli.environments.vector import VectorEnvironment
-from metta_cli.errors import ConfigError, MettaError, suggestion
+from metta_cli.errors import ConfigError, suggestion
 from metta_cli.policies.registry import create_policy
 from metta_cli.runs.curriculum import create_curriculum
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.machine import choose_device, choose_num_workers
 from metta_cli.runs.provenance import git_state, versions
 from metta_cli.training.curricula import Curriculum, CurriculumSource
+from metta_cli.training.distributed import join_world, leave_world, rank_device
 
 DEFAULT_AGENT = {"hidden_size": 512, "num_layers": 1}
 """What `Agent` makes of `fast` where nothing else is said; it goes with `Experience(hidden_size=512)`."""
@@ -227,22 +228,29 @@ def setup_run_directories(run_name: str | None = None, data_dir: str | Path | No
 
 
 def setup_device_and_distributed(device: str = "auto") -> tuple[torch.device, bool, int, int]:
-    """Return the device to compute on, whether this process writes files, how many there are, and its rank.
+    """Choose a device, and find the other processes that `torchrun` started, if it started this one.
+
+    `World(rank, world_size)` then makes an `Optimizer` and `process_minibatch_update` average over all
+    processes. End with `cleanup_distributed`.
 
     Args:
-        device: `auto` takes CUDA where there is any.
+        device: `auto` takes CUDA where there is any, and of several the one of this process.
+
+    Returns:
+        The device, whether this process writes the files, how many processes there are, and its rank.
 
     Raises:
-        ConfigError: if there is no such device.
-        MettaError: if this is one of several processes: this function is for programs of one process.
+        ConfigError: if there is no such device, or the variables of torchrun make no sense.
+        MettaError: if the other processes cannot be reached.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size > 1:
-        raise MettaError(
-            f"this is one of {world_size} processes, and each would train a policy of its own",
-            "start it once, without torchrun",
-        )
-    return choose_device(device), True, 1, 0
+    chosen = rank_device(choose_device(device))
+    world = join_world(chosen)
+    return chosen, world.is_first, world.size, world.rank
+
+
+def cleanup_distributed() -> None:
+    """Say goodbye to the other processes, if there are any."""
+    leave_world()
 
 
 def save_experiment_config(

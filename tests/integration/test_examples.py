@@ -1,7 +1,11 @@
 """The scripts of `examples/` run to the end, and what they leave behind is what `metta` takes."""
 
+import os
 import runpy
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +123,38 @@ def test_metta_train_goes_on_with_it(copied, tmp_path):
     )
     result = train(resolved, resume=True, progress=Silence())
     assert (result.epoch, result.agent_steps) == (before.epoch + 1, before.agent_steps + 512)
+
+
+WORKER = """
+import os, runpy, sys
+from pathlib import Path
+agent = runpy.run_path(sys.argv[1])["main"](sys.argv[3:])
+total = sum(float(weight.double().sum()) for weight in agent.state_dict().values())
+Path(sys.argv[2], os.environ["RANK"]).write_text(repr(total))
+"""
+
+
+def test_two_processes_train_one_policy_and_write_one_run(tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        WORKER,
+        str(EXAMPLES / "run.py"),
+        str(tmp_path),
+        f"--data-dir={tmp_path}",
+    ]
+    command += [*COMPLETE, "--total-timesteps=1024", "--run=both", "--minibatch-size=512"]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(command, env=os.environ | shared | {"RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    errors = [process.communicate(timeout=400)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert (tmp_path / "0").read_text() == (tmp_path / "1").read_text()
+    lines = read_metrics(tmp_path / "both" / "metrics.jsonl")
+    assert [(line["epoch"], line["agent_steps"]) for line in lines] == [(1, 1024)]
+    assert [path.name for path in (tmp_path / "both" / "checkpoints").iterdir()] == ["both:v1"]
