@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -117,17 +118,14 @@ def _train_together(
         )
     configure_threads()
     keep_freed_memory()
-    initial = initial_checkpoint(config)
-    resolved = with_architecture_of(initial, resolved)
-    opponents = load_opponents(resolved.config, device, npc_trust)
-    _check_before_writing(resolved.config, initial, opponents, world)
-    kickstarter = create_kickstarter(resolved.config, device)
+    prepared = _prepare(resolved, device, npc_trust, world)
+    opponents = prepared.opponents
     if world.is_first:
         directory.create()
     world.wait_for_all()
     with directory.lock() if world.is_first else nullcontext(), StopSignals() as stop:
         checkpoint = newest_checkpoint(directory, config)
-        resolved = with_architecture_of(checkpoint, resolved)
+        resolved = with_architecture_of(checkpoint, prepared.resolved)
         share = share_of_config(resolved.config, world)
         seed = _session_seed(config.seed, checkpoint.manifest.epoch if checkpoint else 0)
         training = create_training_tasks(share, directory.path, _rank_seed(seed, world), checkpoint)
@@ -143,9 +141,9 @@ def _train_together(
                 world=world,
             )
             callbacks |= training.callbacks
-            start = checkpoint or initial
+            start = checkpoint or prepared.initial
             trainer = _create_trainer(
-                share, directory, played, device, start, stop, callbacks, kickstarter, world
+                share, directory, played, device, start, stop, callbacks, prepared.kickstarter, world
             )
             if checkpoint is not None:
                 go_on(trainer, checkpoint)
@@ -154,11 +152,36 @@ def _train_together(
                 return None
             _describe(directory, resolved)
             tracker = _create_tracker(resolved.config, directory)
-            is_trained = checkpoint is None and initial is not None
+            is_trained = checkpoint is None and prepared.initial is not None
             session = Session(
                 resolved.config, directory, trainer, tracker, progress, stop, evaluates_first=is_trained
             )
             return session.execute()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What was loaded and tried before anything is written.
+
+    Attributes:
+        resolved: the configuration, with the architecture of the initial policy.
+        initial: the policy that a new run begins with.
+        opponents: None if there are none.
+        kickstarter: None if there are no teachers.
+    """
+
+    resolved: ResolvedConfig
+    initial: Checkpoint | None
+    opponents: Opponents | None
+    kickstarter: Kickstarter | None
+
+
+def _prepare(resolved: ResolvedConfig, device: torch.device, npc_trust: Trust, world: World) -> _Prepared:
+    initial = initial_checkpoint(resolved.config)
+    resolved = with_architecture_of(initial, resolved)
+    opponents = load_opponents(resolved.config, device, npc_trust)
+    _check_before_writing(resolved.config, initial, opponents, world)
+    return _Prepared(resolved, initial, opponents, create_kickstarter(resolved.config, device))
 
 
 def _follow(trainer: Trainer) -> None:
