@@ -96,9 +96,9 @@ class League:
     def record(self, result: MatchResult) -> None:
         """See `Matchmaker`. A snapshot that has made room meanwhile is not counted any more."""
         returns = result.learner_return, result.opponent_return
-        if result.opponent == LIVE:
-            self.recent.add(LEARNER, LIVE, *returns)
         if result.opponent not in self.ids:
+            if result.opponent == LIVE:
+                self.recent.add(LEARNER, LIVE, *returns)
             return
         self.recent.add(LEARNER, result.opponent, *returns)
         self.phases.add(self.phase, result.opponent, *returns)

@@ -70,3 +70,17 @@ def test_the_interval_holds_the_true_rate_as_often_as_it_says():
     outcomes = generator.multinomial(30, [0.5, 0.2, 0.3], size=2000)  # wins, draws, losses: rate 0.6
     held = [low <= 0.6 <= high for low, high in (win_rate_interval(*row) for row in outcomes)]
     assert np.mean(held) > 0.94
+
+
+def test_the_intervals_hold_the_true_ratings_as_often_as_they_say():
+    generator = np.random.default_rng(8)
+    held = []
+    for _ in range(200):
+        true = np.concatenate([[0.0], generator.normal(0, 200, 3)])
+        chances = 1 / (1 + 10 ** ((true[None, :] - true[:, None]) / 400))
+        wins = np.triu(generator.binomial(30, chances), 1)
+        games = np.triu(np.full((4, 4), 30), 1)
+        ratings, covariance = bradley_terry(wins + (games - wins).T)
+        half = 1.96 * np.sqrt(np.diag(covariance))
+        held += (np.abs(ratings - true) <= half)[1:].tolist()
+    assert 0.92 < np.mean(held) < 0.98
