@@ -65,12 +65,19 @@ def test_the_number_of_workers_changes_nothing():
 
 def test_every_slot_plays_what_was_chosen_for_it():
     _, episodes = play(0)
-    first = {episode.environment: episode.task for episode in reversed(episodes)}
-    assert first == {slot: slot % 3 for slot in range(5)}
-    second = [episode for episode in episodes if 5 <= episode.episode < 10]
-    assert [episode.task for episode in sorted(second, key=lambda e: e.episode)] == [
-        (5 + s) % 3 for s in range(5)
-    ]
+    # Chosen for all slots before the reset and after it, then wherever an episode ended.
+    slots = [*range(5), *range(5), *(episode.environment for episode in episodes)]
+    chosen = {slot: [place % 3 for place, other in enumerate(slots) if other == slot] for slot in range(5)}
+    played = {slot: [e.task for e in episodes if e.environment == slot] for slot in range(5)}
+    assert min(len(tasks) for tasks in played.values()) >= 6
+    for slot, tasks in played.items():
+        assert tasks == chosen[slot][: len(tasks)]
+
+
+def test_the_scripted_player_knows_the_builder_of_the_task():
+    with VectorEnvironment(ROOM, num_environments=1, tasks=TASKS) as environment:
+        batch = environment._stepper._batch._task
+    assert [batch.builder_of(task) for task in range(3)] == ["mean_distance", "mean_distance", "grid"]
 
 
 def test_an_episode_is_the_one_of_its_drawn_parameters_alone():
