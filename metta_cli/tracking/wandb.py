@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from metta_cli.config.schema import WandbConfig
 from metta_cli.errors import AccessError, MettaError, UsageError
+from metta_cli.tracking.sender import Sender
 from metta_cli.tracking.wandb_uploads import CheckpointUploads, Upload
 
 CONNECT_TIMEOUT_SECONDS = 3.0
@@ -73,6 +74,7 @@ class WandbTracker:
         self._config, self._name, self._directory = config, run, directory
         self._identity = RunIdentity.of(directory, run)
         self._run: Any = self._start(dict(run_config or {}))
+        self._sender = Sender(self._run.log, lambda error: self._give_up(describe(error)))
         self._interval = upload_interval
         self._offered_epoch = self._identity.uploaded_epoch
         self._uploads: CheckpointUploads | None = None
@@ -135,10 +137,9 @@ class WandbTracker:
         """Send the metrics of an epoch; after the first failure, nothing any more."""
         if self._run is None:
             return
-        try:
-            self._run.log({**metrics, "agent_steps": agent_steps, "epoch": epoch})
-        except Exception as error:  # whatever it is, training is worth more than its live curves
-            self._give_up(f"W&B gets no more metrics, they go on in metrics.jsonl: {describe(error)}")
+        record = {**metrics, "agent_steps": agent_steps, "epoch": epoch}
+        if not self._sender.put(record):
+            self._give_up("it has stopped taking them")
 
     def save_checkpoint(self, path: Path, *, epoch: int, metadata: Mapping[str, Any], is_last: bool) -> None:
         """Upload a checkpoint in the background, if it is time for one; as an artifact of type `model`."""
@@ -158,15 +159,18 @@ class WandbTracker:
         """Upload what is left, for a bounded time; what is then left stays on disk."""
         if self._uploads is not None and self._run is not None:
             self._uploads.close(LAST_UPLOAD_TIMEOUT_SECONDS)
+        is_sent = self._sender.close(TEARDOWN_TIMEOUT_SECONDS)
         if self._run is not None:
             run, self._run = self._run, None
-            failure = within_deadline(run.finish, FINISH_TIMEOUT_SECONDS + TEARDOWN_TIMEOUT_SECONDS)
+            failure: str | None = "its service process takes nothing"
+            if is_sent:
+                failure = within_deadline(run.finish, FINISH_TIMEOUT_SECONDS + TEARDOWN_TIMEOUT_SECONDS)
             if failure is not None:
                 self._warn_unfinished(run.dir, failure)
         self._teardown()
 
-    def _give_up(self, message: str) -> None:
-        logger.warning("%s", message)
+    def _give_up(self, reason: str) -> None:
+        logger.warning("W&B gets no more metrics, they go on in metrics.jsonl: %s", reason)
         self._run = None
 
     def _warn_unfinished(self, directory: str, failure: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +24,11 @@ from metta_cli.errors import MettaError
 from metta_cli.tracking import wandb as module
 
 directory, first, last, fault = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-is_short = fault in ("hang", "pause")
+is_short = fault in ("hang", "pause", "no upload")
 module.INIT_TIMEOUT_SECONDS = 3.0 if fault == "no start" else 60.0
 module.FINISH_TIMEOUT_SECONDS = 2.0 if is_short else 60.0
 module.LAST_UPLOAD_TIMEOUT_SECONDS = 2.0 if is_short else 60.0
+module.TEARDOWN_TIMEOUT_SECONDS = 1.0 if is_short else 60.0
 
 def service_process():
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -45,10 +48,17 @@ for epoch in range(first, last + 1):
         pid = service_process()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+    if fault == "hang" and epoch == first + 1:
+        pid = service_process()
+        os.kill(pid, signal.SIGSTOP)
+        print(pid, flush=True)
     if fault == "pause" and epoch == first + 1:
         print("paused", flush=True)
         sys.stdin.readline()
-    tracker.log({"losses/entropy": 1 / epoch}, agent_steps=100 * epoch, epoch=epoch)
+    extra = {f"losses/extra_{i}": i * epoch / 7 for i in range(60 if fault == "hang" else 0)}
+    tracker.log({"losses/entropy": 1 / epoch, **extra}, agent_steps=100 * epoch, epoch=epoch)
+    if epoch > 7:
+        continue
     path = Path(shutil.copytree(directory / f"saved/walker:v{epoch}", directory / f"walker:v{epoch}"))
     tracker.save_checkpoint(path, epoch=epoch, metadata={"epoch": epoch}, is_last=epoch == 7)
     shutil.rmtree(path)
@@ -58,7 +68,7 @@ print("trained to the end")
 
 
 def start(directory: Path, first: int, last: int, fault: str = "none") -> subprocess.Popen[str]:
-    for epoch in range(first, last + 1):
+    for epoch in range(first, min(last, 7) + 1):
         checkpoint = example_checkpoint("walker", epoch)
         save_checkpoint(directory / "saved", checkpoint.manifest, checkpoint.weights)
     words = [sys.executable, "-c", TRACK, str(directory), str(first), str(last), fault]
@@ -110,6 +120,23 @@ def test_a_killed_service_process_costs_warnings_and_no_training(
     assert "Traceback" not in err
 
 
+def test_a_service_process_that_hangs_costs_a_bounded_time_at_the_end(
+    wandb_server: WandbServer, tmp_path: Path
+) -> None:
+    process = start(tmp_path / "walker", 1, 300, "hang")
+    assert process.stdout is not None
+    service = int(process.stdout.readline())
+    try:
+        process.wait(timeout=90)
+    finally:
+        os.kill(service, signal.SIGKILL)  # until then it holds the pipes open
+        process.kill()
+        out, err = process.communicate()
+    assert out == "trained to the end\n"
+    assert "W&B has not got everything (its service process takes nothing)" in err
+    assert "Traceback" not in err
+
+
 def test_a_server_that_goes_away_costs_a_bounded_time_at_the_end(
     wandb_server: WandbServer, tmp_path: Path
 ) -> None:
@@ -133,7 +160,7 @@ def test_uploads_that_fail_cost_one_warning(wandb_server: WandbServer, tmp_path:
 
 def test_uploads_that_hang_are_left_behind_at_the_end(wandb_server: WandbServer, tmp_path: Path) -> None:
     wandb_server.faults = [Fault("/storage/artifact", delay_seconds=600)]
-    out, err = track(tmp_path / "walker", 1, 5, "hang")
+    out, err = track(tmp_path / "walker", 1, 5, "no upload")
     assert out == "trained to the end\n"
     assert (
         "the last upload to W&B was not through after 2 s; later send a checkpoint with `metta push`" in err
