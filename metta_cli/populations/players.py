@@ -21,6 +21,7 @@ from torch import nn
 from metta_cli.config.interface import EnvironmentInterface
 from metta_cli.errors import IncompatibleError, UnknownNameError
 from metta_cli.policies.contract import Policy, RecurrentState
+from metta_cli.populations.scripts import SCRIPTS, create_script
 
 MOCK_SCHEME = "mock://"
 
@@ -220,17 +221,25 @@ class PlayerSource:
     reads_scripted_actions: bool = False
 
 
+def _script_source(name: str) -> PlayerSource:
+    def create(interface: EnvironmentInterface, num_agents: int) -> Player:
+        return PolicyPlayer(create_script(interface, name), num_agents, name=name)
+
+    return PlayerSource(name, create)
+
+
 BUILTIN_PLAYERS = {
     "random": PlayerSource("random", lambda interface, num_agents: RandomPlayer(interface)),
     "noop": PlayerSource("noop", lambda interface, num_agents: NoopPlayer(interface)),
     "scripted": PlayerSource(
         "scripted", lambda interface, num_agents: ScriptedPlayer(), reads_scripted_actions=True
     ),
+    **{name: _script_source(name) for name in SCRIPTS},
 }
 
 
 def is_builtin(uri: str) -> bool:
-    """Tell whether a URI names a built-in player: `random`, `noop`, `scripted`, or anything `mock://`."""
+    """Tell whether a URI names a built-in player: one of `BUILTIN_PLAYERS`, or anything `mock://`."""
     return uri in BUILTIN_PLAYERS or uri.startswith(MOCK_SCHEME)
 
 
@@ -238,7 +247,7 @@ def builtin_source(uri: str) -> PlayerSource:
     """Return the source of a built-in player.
 
     Args:
-        uri: `random`, `noop` or `scripted`, with or without `mock://` before it.
+        uri: a name of `BUILTIN_PLAYERS`, with or without `mock://` before it.
 
     Raises:
         UnknownNameError: if there is no such player.

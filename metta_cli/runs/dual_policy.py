@@ -32,7 +32,7 @@ from metta_cli.populations.tally import Tally
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.league import CALLBACK as LEAGUE
 from metta_cli.runs.league import LeagueCallback, create_league
-from metta_cli.runs.opponents import load_opponent
+from metta_cli.runs.opponents import load_opponent, script_opponent
 from metta_cli.runs.policies import NO_TRUST, Trust
 from metta_cli.training.callbacks import Callback
 from metta_cli.training.distributed import World
@@ -164,12 +164,15 @@ def load_opponents(config: MettaConfig, device: torch.device, trust: Trust = NO_
     dual = config.trainer.dual_policy
     if not dual.enabled:
         return None
+    if dual.mode == "single" and dual.npc_uri is None:
+        options = dual.scripted_npc.model_dump(exclude={"type"})
+        source = script_opponent(dual.scripted_npc.type, **options)
+        return Opponents(dual, {source.name: source}, {source.name: 1.0})
     npc = dual.checkpoint_npc
     architecture = npc.pytorch if npc is not None else {}
     listed = [(each.id, each.uri, each.weight) for each in dual.opponents]
-    if not listed and dual.mode != "self_play":
-        uri = dual.npc_uri or dual.scripted_npc.type
-        listed = [(uri, uri, 1.0)]
+    if not listed and dual.npc_uri is not None and dual.mode == "single":
+        listed = [(dual.npc_uri, dual.npc_uri, 1.0)]
     sources = {
         name: load_opponent(
             uri, device, data_dir=Path(config.data_dir), architecture=architecture, trust=trust

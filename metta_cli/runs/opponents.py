@@ -22,6 +22,7 @@ from metta_cli.errors import (
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.opponents import Opponent, OpponentSource, PlayerOpponent, PolicyOpponent
 from metta_cli.populations.players import builtin_source, is_builtin
+from metta_cli.populations.scripts import SCRIPTS, create_script
 from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy
 
 WANDB_SCHEME = "wandb://"
@@ -85,11 +86,22 @@ def builtin_opponent(uri: str) -> OpponentSource:
         UnknownNameError: if there is no such player.
     """
     source = builtin_source(uri)
+    if source.name in SCRIPTS:
+        return script_opponent(source.name)
 
     def create(interface: EnvironmentInterface, num_rows: int) -> Opponent:
         return PlayerOpponent(source.name, source.create(interface, num_rows))
 
     return OpponentSource(source.name, create, source.reads_scripted_actions, {"uri": source.name})
+
+
+def script_opponent(name: str, **options: Any) -> OpponentSource:
+    """Return `roomba` or `grid_search`; see `metta_cli.populations.scripts.create_script` for the options."""
+
+    def create(interface: EnvironmentInterface, num_rows: int) -> Opponent:
+        return PolicyOpponent(name, create_script(interface, name, **options), num_rows)
+
+    return OpponentSource(name, create, description={"uri": name, **options})
 
 
 def _fitted(
