@@ -151,6 +151,14 @@ def test_equal_advantages_normalize_to_zeros(constant, shape):
     assert torch.equal(actual, torch.zeros(shape))
 
 
+def test_parts_are_normalized_by_the_statistics_of_the_whole():
+    whole = torch.randn(6, 5, generator=torch.Generator().manual_seed(4))
+    statistics = losses.advantage_statistics(whole.requires_grad_())
+    parts = [losses.normalize_advantages(part, statistics) for part in whole.split(2)]
+    assert_close(torch.cat(parts).flatten(), ppo.normalized(whole.flatten().tolist()))
+    assert not any(part.requires_grad for part in (*parts, *statistics))
+
+
 def test_normalized_advantages_carry_no_gradient():
     assert not losses.normalize_advantages(row(1.0, 2.0).requires_grad_()).requires_grad
 

@@ -169,3 +169,15 @@ def test_a_checkpoint_of_another_world_shows_how_they_differ(tmp_path):
     assert "change_vibe_laser" in done.stderr
     assert "inv:ore_red" in done.stderr
     assert not (tmp_path / "other" / "checkpoints" / "other:v1").exists()
+
+
+def test_a_run_that_diverges_says_so_and_keeps_its_last_good_checkpoint(tmp_path):
+    assert train(tmp_path, "trainer.total_timesteps=2048").returncode == 0
+    weights = read_checkpoint(newest(tmp_path).path).weights
+    done = train(tmp_path, "trainer.total_timesteps=4096", "trainer.ppo.vf_coef=1e39")
+    assert done.returncode == 1
+    assert "not finite: the run has diverged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert newest(tmp_path).epoch == 2
+    kept = read_checkpoint(newest(tmp_path).path).weights
+    assert all(part.equal(weights[name]) for name, part in kept.items())
