@@ -164,7 +164,7 @@ class ScriptedWalk(nn.Module):
         return torch.where((best.values > 0) & (nearest.values < far), chosen, -1)
 
     def _pattern_step(self, free: Tensor, walk: Tensor, strolls: Tensor) -> Tensor:
-        """Return the next direction of the pattern `[N]`, 4 to stand still; moves `walk` on if it `strolls`."""
+        """Return the next direction `[N]`, 4 to stand still; moves `walk` on if it strolls."""
         if self.pattern == "snake":
             step, after = _snake(free, walk)
         else:
