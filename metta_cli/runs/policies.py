@@ -27,7 +27,7 @@ from metta_cli.errors import (
     UnknownNameError,
 )
 from metta_cli.evaluation.episodes import environment_of
-from metta_cli.extensions import SELECTION_VARIABLE
+from metta_cli.extensions import POLICIES, SELECTION_VARIABLE, load_plugin
 from metta_cli.policies.registry import create_policy
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.runs.external import ForeignPolicy, without_adapters
@@ -229,11 +229,22 @@ def create_policy_of(manifest: CheckpointManifest) -> nn.Module:
     """Build the policy that the weights of a checkpoint belong to.
 
     Raises:
+        PluginError: see `require_plugin`.
+    """
+    require_plugin(manifest)
+    architecture = manifest.architecture
+    return create_policy(architecture.name, manifest.passport, architecture.args)
+
+
+def require_plugin(manifest: CheckpointManifest) -> None:
+    """Refuse a checkpoint whose policy is not installed here.
+
+    Raises:
         PluginError: if the plugin that it came from is not installed, or broken; names the distribution.
     """
     architecture = manifest.architecture
     try:
-        return create_policy(architecture.name, manifest.passport, architecture.args)
+        load_plugin(POLICIES, architecture.name)
     except UnknownNameError as error:
         origin, cure = "", f"install the plugin that has it; {error.cure}"
         if architecture.distribution is not None:

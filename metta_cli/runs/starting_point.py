@@ -16,7 +16,7 @@ from metta_cli.populations.players import is_builtin
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.dual_policy import warn_of_lost_opponents
 from metta_cli.runs.external import to_checkpoint
-from metta_cli.runs.policies import NO_TRUST, failed_to_load, read_weights
+from metta_cli.runs.policies import NO_TRUST, failed_to_load, read_weights, require_plugin
 from metta_cli.runs.selection import initial_policy_uri
 from metta_cli.training.trainer import Trainer
 
@@ -54,6 +54,7 @@ def with_architecture_of(checkpoint: Checkpoint | None, resolved: ResolvedConfig
     """Return the configuration with the policy of a checkpoint, unless the user chose one."""
     if checkpoint is None or resolved.is_chosen("policy"):
         return resolved
+    require_plugin(checkpoint.manifest)
     architecture = checkpoint.manifest.architecture
     policy = PolicyConfig(name=architecture.name, args=architecture.args)
     return replace(resolved, config=resolved.config.model_copy(update={"policy": policy}))

@@ -11,11 +11,13 @@ from metta_cli import extensions
 from metta_cli.artifacts.checkpoints import WEIGHTS, read_checkpoint, save_checkpoint
 from metta_cli.artifacts.manifest import Architecture, CheckpointManifest
 from metta_cli.config.catalogue import find_environment
+from metta_cli.config.layers import load_config
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.errors import CheckpointError, PluginError, UsageError
 from metta_cli.policies.registry import create_policy
 from metta_cli.runs.policies import Trust, load_policy
+from metta_cli.runs.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,15 @@ def test_a_plugin_that_is_gone_is_named_with_the_way_to_install_it():
         load_policy("walker")
     assert caught.value.message.startswith("Failed to load policy: checkpoint walker:v1 ")
     assert caught.value.cure == "pip install their-policies==1.2"
+
+
+def test_training_goes_on_only_where_the_plugin_is():
+    save(Architecture(name="gone", distribution="their-policies", version="1.2"))
+    words = ["run=other", "policy_uri=walker", "env=navigation/simple"]
+    resolved = load_config(files=[], words=words, options={}, environ={})
+    with pytest.raises(PluginError, match=r"policy 'gone' of their-policies 1\.2, which is not there"):
+        train(resolved, resume=False, progress=None)
+    assert not Path("train_dir/other").exists()
 
 
 def test_a_plugin_that_is_gone_without_a_note_of_its_distribution():
