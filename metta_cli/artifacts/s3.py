@@ -9,6 +9,7 @@ Credentials, region and server are those of every AWS tool: `AWS_ACCESS_KEY_ID`,
 from __future__ import annotations
 
 import importlib
+import math
 import re
 import time
 from collections.abc import Callable
@@ -102,6 +103,7 @@ class S3:
 
     Args:
         deadline_seconds: within which every call ends; a transfer gets more, by its size.
+        total_seconds: within which all calls together end.
 
     Raises:
         UsageError: s3fs is not installed, or the settings of the server make no sense.
@@ -109,8 +111,11 @@ class S3:
         MettaError: the server cannot be reached.
     """
 
-    def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self, *, deadline_seconds: float = DEADLINE_SECONDS, total_seconds: float = math.inf
+    ) -> None:
         self.deadline_seconds = deadline_seconds
+        self._ends_at = time.monotonic() + total_seconds
         self._fs = _new_file_system()
         try:
             client = self._fs.s3
@@ -282,7 +287,7 @@ class S3:
         """Run what asks the server until it succeeds, fails for good, or the time is up."""
         from fsspec.asyn import sync
 
-        deadline, wait = time.monotonic() + seconds, _FIRST_WAIT_SECONDS
+        deadline, wait = min(time.monotonic() + seconds, self._ends_at), _FIRST_WAIT_SECONDS
         for attempt in range(ATTEMPTS):
             try:
                 left = max(deadline - time.monotonic(), 0.1)

@@ -222,7 +222,7 @@ def s3_runs(buckets: Sequence[str], *, deadline_seconds: float) -> tuple[list[Li
 
     Args:
         buckets: `s3://BUCKET/FOLDER`, as `metta push` writes to.
-        deadline_seconds: for each request.
+        deadline_seconds: for all requests together.
 
     Returns:
         The runs, and a line for each folder that has more names than are read.
@@ -239,7 +239,7 @@ def s3_runs(buckets: Sequence[str], *, deadline_seconds: float) -> tuple[list[Li
         if uri.scheme != "s3":
             raise UsageError(f"{address!r} is no folder on S3", "give s3://BUCKET/FOLDER")
         places[address] = split_location(uri.path)
-    s3 = S3(deadline_seconds=deadline_seconds)
+    s3 = S3(deadline_seconds=deadline_seconds, total_seconds=deadline_seconds)
     runs: list[ListedRun] = []
     warnings: list[str] = []
     for address, (bucket, folder) in places.items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metta_cli.artifacts import s3
-from metta_cli.artifacts.cache import Cache
+from metta_cli.artifacts.cache import Cache, Digest
 from metta_cli.artifacts.checkpoints import COMPLETE, Checkpoint
 from metta_cli.artifacts.loaders import ForeignFile, load_checkpoint
 from metta_cli.errors import AccessError, CheckpointError, MettaError, NotFoundError, UsageError
@@ -151,7 +151,7 @@ def test_a_fault_that_lasts_is_an_error_and_leaves_nothing_in_the_cache(
 def test_a_server_that_is_silent_is_given_up_at_the_deadline(
     walker: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3.S3.__init__, "__kwdefaults__", {"deadline_seconds": 1.0})
+    monkeypatch.setattr(s3.S3.__init__, "__kwdefaults__", {"deadline_seconds": 1.0, "total_seconds": 60.0})
     walker.faults.append(S3Fault("HEAD", delay_seconds=600.0))
     with pytest.raises(MettaError, match=r"did not deliver s3://bucket/runs/walker within 1 s"):
         load_checkpoint(f"s3://{BUCKET}/runs/walker")
@@ -282,3 +282,20 @@ def test_many_names_are_read_to_the_last_page(
     assert listing.folders == [f"walker:v{epoch}" for epoch in range(3, 9)]
     assert listing.is_complete
     assert not store.find(BUCKET, "runs/walker/checkpoints/", folders=True, max_pages=2).is_complete
+
+
+def test_a_download_that_fails_leaves_no_file(s3_server: S3Server, tmp_path: Path) -> None:
+    s3_server.put("policy.pt", bytes(2_000_000))
+    s3_server.faults.append(S3Fault("GET", "truncate"))
+    store = s3.S3()
+    with pytest.raises(MettaError):
+        store.download(BUCKET, "policy.pt", tmp_path / "policy.pt", Digest(2_000_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_slow_answers_end_together_at_the_total_deadline(s3_server: S3Server) -> None:
+    s3_server.faults.append(S3Fault("list-type=2", delay_seconds=0.4))
+    store = s3.S3(total_seconds=1.0)
+    with pytest.raises(MettaError, match="did not deliver"):
+        [store.find(BUCKET, "runs/") for _ in range(50)]
+    assert len(s3_server.asked("list-type=2")) < 5
