@@ -130,7 +130,7 @@ class SelfPlay:
         """
         if self._is_due(agent_steps):
             self._take_snapshot(policy, epoch, agent_steps)
-            if len(self.league.snapshots) > self.config.max_snapshots:
+            while len(self.league.snapshots) > self.config.max_snapshots:
                 self.league.retire(most_crowded(self.league.snapshots), epoch)
         for snapshot, retired_at_epoch in list(self.league.retired.items()):
             if snapshot in self.pool and snapshot not in playing:

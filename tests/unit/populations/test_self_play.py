@@ -153,6 +153,17 @@ def test_there_are_never_more_snapshots_than_asked_for_and_the_first_stays(sessi
     assert set(started.pool.ids()) == {*names(started), "live"}
 
 
+def test_a_smaller_league_lets_go_of_as_many_as_it_must(session):
+    learner = Tiny()
+    started = session(learner, snapshot_interval_agent_steps=100, max_snapshots=6)
+    epochs(started, learner, 1, 5)
+    resumed = session(
+        learner, started.league.state_dict(), snapshot_interval_agent_steps=100, max_snapshots=3
+    )
+    epochs(resumed, learner, 6, 6)
+    assert len(names(resumed)) == 3
+
+
 def test_a_snapshot_that_makes_room_plays_its_episodes_to_the_end(session):
     learner = Tiny()
     started = session(learner, snapshot_interval_agent_steps=100, max_snapshots=2)
