@@ -21,6 +21,7 @@ from metta_cli.environments.builders import build, return_max
 from metta_cli.environments.interface import interface_of
 from metta_cli.environments.tasks import TaskSet, extremes
 from metta_cli.errors import ConfigError
+from metta_cli.populations.environment import OpponentEnvironment
 from metta_cli.runs.evaluate import suite_of
 from metta_cli.training.callbacks import Callback
 from metta_cli.training.curricula import Curriculum, CurriculumSource, WeightedCurriculum
@@ -29,6 +30,7 @@ from metta_cli.training.curricula_adaptive import (
     PrioritizeRegressedCurriculum,
     ProgressiveCurriculum,
 )
+from metta_cli.training.environment import TrainingEnvironment
 
 if TYPE_CHECKING:
     from metta_cli.training.trainer import Metrics, Trainer
@@ -49,6 +51,11 @@ class TrainingTasks:
     tasks: list[Task] | None = None
     source: CurriculumSource | None = None
     callbacks: dict[str, Callback] = field(default_factory=dict)
+
+    def follow(self, environment: TrainingEnvironment) -> None:
+        """Let only the scores of learners count, if there are opponents in the environment."""
+        if self.source is not None and isinstance(environment, OpponentEnvironment):
+            self.source.learner_rows = environment.learner_rows
 
 
 def with_curriculum(resolved: ResolvedConfig) -> ResolvedConfig:

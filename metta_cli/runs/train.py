@@ -140,6 +140,7 @@ def _train_together(
                 checkpoint=checkpoint,
                 world=world,
             )
+            training.follow(played)
             callbacks |= training.callbacks
             start = checkpoint or prepared.initial
             trainer = _create_trainer(

@@ -194,10 +194,16 @@ class CurriculumSource:
     Args:
         curriculum: chooses.
         seed: of its choices.
+
+    Attributes:
+        curriculum: as given.
+        learner_rows: agents of all environments that learn, where others play against them; theirs are the
+            returns that count. None is all agents.
     """
 
     def __init__(self, curriculum: Curriculum, seed: int) -> None:
         self.curriculum = curriculum
+        self.learner_rows: np.ndarray | None = None
         self._generator = np.random.default_rng(seed)
 
     def choose(self) -> int:
@@ -207,12 +213,25 @@ class CurriculumSource:
     def record(self, episode: FinishedEpisode) -> None:
         """Tell the curriculum of a whole episode; one that `stagger_episodes` cut says nothing."""
         if not episode.is_cut:
-            self.curriculum.record(episode.task, score_of(episode))
+            self.curriculum.record(episode.task, score_of(episode, self._learners(episode)))
+
+    def _learners(self, episode: FinishedEpisode) -> np.ndarray | None:
+        if self.learner_rows is None:
+            return None
+        slots, agents = np.divmod(self.learner_rows, len(episode.agent_returns))
+        learners: np.ndarray = agents[slots == episode.environment]
+        return learners
 
 
-def score_of(episode: FinishedEpisode) -> float:
-    """Return the mean return of the agents, divided by the most that the task can give, if that is known."""
-    mean_return = float(episode.agent_returns.mean())
+def score_of(episode: FinishedEpisode, agents: np.ndarray | None = None) -> float:
+    """Return the mean return of agents, divided by the most that the task can give, if that is known.
+
+    Args:
+        episode: one that has ended.
+        agents: indices of the agents that count; None is all of them.
+    """
+    returns = episode.agent_returns if agents is None else episode.agent_returns[agents]
+    mean_return = float(returns.mean())
     return mean_return if episode.return_max is None else mean_return / episode.return_max
 
 

@@ -281,8 +281,14 @@ def test_the_spread_is_told_as_a_number_of_equal_tasks():
     assert WeightedCurriculum(NAMES, [1, 1, 0, 0]).metrics()["curriculum/effective_tasks"] == pytest.approx(2)
 
 
-def episode(task, returns, return_max, *, is_cut=False):
-    return SimpleNamespace(task=task, agent_returns=np.array(returns), return_max=return_max, is_cut=is_cut)
+def episode(task, returns, return_max, *, is_cut=False, environment=0):
+    return SimpleNamespace(
+        task=task,
+        environment=environment,
+        agent_returns=np.array(returns),
+        return_max=return_max,
+        is_cut=is_cut,
+    )
 
 
 def test_scores_are_parts_of_what_can_be_gained():
@@ -296,3 +302,11 @@ def test_episodes_that_were_cut_do_not_count():
     source.record(episode(1, [0.0], 2.0, is_cut=True))
     assert source.curriculum.completed.tolist() == [0, 1, 0, 0]
     assert source.curriculum.scores[1] == 0.5
+
+
+def test_only_learners_count_where_others_play_too():
+    source = CurriculumSource(WeightedCurriculum(NAMES), seed=0)
+    source.learner_rows = np.array([0, 1, 4, 6])  # of four environments with two agents each
+    for environment in (0, 2, 3):
+        source.record(episode(environment, [1.0, 3.0], 4.0, environment=environment))
+    assert source.curriculum.scores.tolist() == [0.5, 0.0, 0.25, 0.25]
