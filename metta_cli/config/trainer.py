@@ -257,17 +257,13 @@ UNSUPPORTED = {
     "simulation.git_hash": "there is no evaluation service; every run notes its commit in versions.json",
     "simulation.simulations": "the suite to evaluate on is sim.suite",
     "curriculum_server": "every process draws its tasks itself",
-    "async_factor": "acting and stepping take turns: with two halves at a time each would wait longer",
+    "async_factor": "acting and stepping take turns, each with all environments at once",
     "zero_copy": "the observations of all workers always lie in one shared array",
     "require_contiguous_env_ids": "a batch is always all environments, in order",
     "cpu_offload": "not built yet",
     "compile": "torch 2.13 cannot trace the drawing of actions, nor an LSTM that is cut where episodes start",
     "compile_mode": "there is no compilation",
     "verbose": "what is shown is up to --progress and METTA_LOG_LEVEL",
-    "dual_policy.scripted_npc.approach_items": "not built yet",
-    "dual_policy.scripted_npc.interact_with_items": "not built yet",
-    "dual_policy.scripted_npc.roomba_direction": "not built yet",
-    "dual_policy.scripted_npc.grid_search_pattern": "not built yet",
 }
 """Settings of `TrainerConfig`, or whole parts of it, that this version does not act upon, and why."""
 

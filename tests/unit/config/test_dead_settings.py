@@ -61,6 +61,15 @@ def names_read(path):
 
 
 TABLES = {PACKAGE / "config" / "trainer.py"}  # names every setting that is refused
+TREES = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+# Sections that are handed on whole, as keyword arguments: section.model_dump().
+DUMPED = {
+    node.value.attr
+    for tree in TREES
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Attribute) and node.attr == "model_dump" and isinstance(node.value, ast.Attribute)
+}
+ARGUMENTS = {node.arg for tree in TREES for node in ast.walk(tree) if isinstance(node, ast.arg)}
 FILES = [names_read(path) for path in sorted(PACKAGE.rglob("*.py")) if path not in TABLES]
 SETTINGS = list(settings_of(TrainerConfig))
 
@@ -72,6 +81,8 @@ def is_refused(key):
 def is_read(path, section):
     """Tell whether a file that knows the section reads the name."""
     known_as = {section.__name__, *path[-2:-1]} if len(path) > 1 else {"TrainerConfig", "trainer", "config"}
+    if len(path) > 1 and path[-2] in DUMPED and path[-1] in ARGUMENTS:
+        return True
     return any(path[-1] in names and known_as & words for names, words in FILES)
 
 
