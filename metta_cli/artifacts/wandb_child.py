@@ -252,16 +252,14 @@ def upload_artifact(
     wandb = import_wandb()
     project = project or wandb.setup().settings.project or "metta"
     _, entity = open_api(entity, timeout_seconds)
-    wanted = {
-        "console": "off",
-        "init_timeout": timeout_seconds,
-        "finish_timeout": timeout_seconds,
-        "x_disable_stats": True,
-        "x_disable_meta": True,
-        "disable_git": True,
-        "save_code": False,
-    }
-    known = wandb.Settings.model_fields
+    settings = wandb.Settings(
+        console="off",
+        init_timeout=timeout_seconds,
+        finish_timeout=timeout_seconds,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        disable_git=True,
+    )
     run = wandb.init(
         entity=entity,
         project=project,
@@ -269,7 +267,7 @@ def upload_artifact(
         name=f"push-{name}",
         mode="online",
         dir=directory,
-        settings=wandb.Settings(**{key: value for key, value in wanted.items() if key in known}),
+        settings=settings,
     )
     artifact = wandb.Artifact(name, type=type, metadata=metadata)
     if os.path.isdir(path):

@@ -123,15 +123,13 @@ class WandbTracker:
         return run
 
     def _settings(self) -> Any:
-        wanted = {
-            "console": "off",  # stdout is data, and stderr has a live display
-            "silent": True,
-            "init_timeout": INIT_TIMEOUT_SECONDS,
-            "finish_timeout": FINISH_TIMEOUT_SECONDS,
-            "finish_timeout_raises": True,
-        }
-        known = self._wandb.Settings.model_fields  # older clients have no finish_timeout
-        return self._wandb.Settings(**{name: value for name, value in wanted.items() if name in known})
+        return self._wandb.Settings(
+            console="off",  # stdout is data, and stderr has a live display
+            silent=True,
+            init_timeout=INIT_TIMEOUT_SECONDS,
+            finish_timeout=FINISH_TIMEOUT_SECONDS,
+            finish_timeout_raises=True,
+        )
 
     def log(self, metrics: Mapping[str, float], *, agent_steps: int, epoch: int) -> None:
         """Send the metrics of an epoch; after the first failure, nothing any more."""
