@@ -214,6 +214,8 @@ class TrainerConfig(Section):
     """Mode of `torch.compile`."""
     grad_mean_variance_interval: int = Field(default=0, ge=0)
     """Epochs between statistics of the gradient; 0 never."""
+    system_monitor_interval: int = Field(default=10, ge=0)
+    """Epochs between measurements of processor and memory; 0 never."""
     verbose: bool = True
     """Whether the trainer logs every epoch."""
 

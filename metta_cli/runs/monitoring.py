@@ -8,9 +8,32 @@ from torch import nn
 
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.runs.directory import RunDirectory
+from metta_cli.runs.monitors import MemoryMonitor, SystemMonitor
 from metta_cli.training.callbacks import Callback, Expendable
 from metta_cli.training.diagnostics import EpochProfiler, GradientStatistics, WeightAnalysis
 from metta_cli.training.distributed import World
+from metta_cli.training.trainer import Metrics, Trainer
+
+
+class MachineMonitor(Callback):
+    """Measures what the process and the machine do, and what training keeps in memory.
+
+    Args:
+        interval_epochs: epochs between measurements, at least 1.
+    """
+
+    def __init__(self, interval_epochs: int) -> None:
+        self.interval_epochs = interval_epochs
+        self.system, self.memory = SystemMonitor(), MemoryMonitor()
+
+    def on_epoch_end(self, trainer: Trainer, metrics: Metrics) -> Metrics:
+        """Return `system/...` and `memory/...`; the load of the processor is that since the last time."""
+        if trainer.state.epoch % self.interval_epochs:
+            return {}
+        self.system.sample()
+        for name in ("policy", "optimizer", "experience"):
+            self.memory.add(getattr(trainer, name), name)
+        return self.system.stats() | self.memory.stats()
 
 
 def create_monitors(
@@ -31,6 +54,8 @@ def create_monitors(
     monitors: dict[str, Callback] = {}
     if config.grad_mean_variance_interval:
         monitors["gradients"] = GradientStatistics(config.grad_mean_variance_interval)
+    if config.system_monitor_interval:
+        monitors["system"] = MachineMonitor(config.system_monitor_interval)
     analyze_interval = getattr(policy, "analyze_weights_interval", 0)
     if analyze_interval:
         monitors["weights"] = WeightAnalysis(analyze_interval)

@@ -175,6 +175,17 @@ FAMILIES: dict[str, MetricDefinition] = {
         "gradients/PARAMETER/mean, variance (of the elements) and norm: of the clipped gradient of the last "
         "minibatch of the epoch, every trainer.grad_mean_variance_interval epochs",
     ),
+    "memory/": MetricDefinition(
+        "2^20 bytes",
+        "memory/NAME_mb: tensors and arrays of the policy, the optimizer and the experience, every "
+        "trainer.system_monitor_interval epochs",
+    ),
+    "system/": MetricDefinition(
+        "as named",
+        "what the kernel says of this process and the machine, and torch of the GPU: cpu_percent (100 is one "
+        "core) and cpu_seconds, memory_mb and memory_peak_mb of the process, memory_available_mb and load_1min "
+        "of the machine, every trainer.system_monitor_interval epochs",
+    ),
     "weights/": MetricDefinition(
         "1",
         "weights/METRIC/LAYER: what compute_weight_metrics of the policy finds, every "
@@ -183,9 +194,6 @@ FAMILIES: dict[str, MetricDefinition] = {
     "env_agent/": MetricDefinition(
         "count/episode",
         "mean over agents and over the episodes that ended in this epoch of MettaGrid's counter",
-    ),
-    "env_game/": MetricDefinition(
-        "count/episode", "mean over the episodes that ended in this epoch of MettaGrid's counter"
     ),
     "dual_policy/npc/": MetricDefinition(
         "as named",

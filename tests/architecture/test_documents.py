@@ -62,6 +62,11 @@ def test_the_reference_of_the_command_line_is_what_the_commands_say() -> None:
     assert (REPOSITORY / "docs/cli.md").read_text() == generate["reference"](), "run `make docs`"
 
 
+def test_the_list_of_metrics_is_the_glossary() -> None:
+    generate = runpy.run_path(str(REPOSITORY / "docs/generate.py"))
+    assert (REPOSITORY / "docs/metrics.md").read_text() == generate["metrics"](), "run `make docs`"
+
+
 def metta_commands() -> set[str]:
     import typer.main
 

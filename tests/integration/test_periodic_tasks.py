@@ -41,10 +41,12 @@ def test_monitors_and_replays_come_at_their_intervals(tmp_path):
         "trainer.simulation.replay_interval=4",
         "trainer.grad_mean_variance_interval=2",
         "trainer.profiler.interval_epochs=5",
+        "trainer.system_monitor_interval=5",
         "policy.args.analyze_weights_interval=3",
     )
     assert epochs_with(run, "gradients/") == [2, 4, 6]
     assert epochs_with(run, "weights/") == [3, 6]
+    assert epochs_with(run, "system/memory_mb") == epochs_with(run, "memory/experience_mb") == [5]
     assert epochs_with(run, SCORE) == [3, 6]
     assert epochs_with(run, "time/evaluation_seconds") == [3, 6]
     assert epochs_with(run, "time/checkpoint_seconds") == [2, 3, 4, 5, 6]

@@ -22,6 +22,7 @@ DOCUMENTED_DEFAULTS = {
     "compile": False,
     "compile_mode": "reduce-overhead",
     "grad_mean_variance_interval": 0,
+    "system_monitor_interval": 10,
     "optimizer.type": "adam",
     "optimizer.learning_rate": 0.000457,
     "optimizer.beta1": 0.9,
