@@ -151,18 +151,15 @@ def evaluated_suite(config: MettaConfig) -> SimulationSuiteConfig:
     """Return what is evaluated during training: `evals`, and some tasks of the curriculum.
 
     The tasks are spread over the list of all of them, the same ones in every evaluation; what is drawn for
-    every episode in training is half way up its range there. Without `evals` and a curriculum it is the
+    every episode in training is half way up its range there. Without `evals` and such tasks it is the
     training environment.
     """
     simulations = {f"training_task/{task.name}": _simulation(task) for task in _evaluated_tasks(config)}
-    if config.evals is None:
-        name = config.trainer.curriculum.name if config.trainer.curriculum else ""
-        return (
-            SimulationSuiteConfig(name=name or "training", simulations=simulations)
-            if simulations
-            else (suite_of(config.env))
-        )
-    return config.evals.model_copy(update={"simulations": {**config.evals.simulations, **simulations}})
+    if config.evals is not None:
+        return config.evals.model_copy(update={"simulations": {**config.evals.simulations, **simulations}})
+    if simulations:
+        return SimulationSuiteConfig(name="training_tasks", simulations=simulations)
+    return suite_of(config.env)
 
 
 def typical(task: Task) -> EnvironmentSpec:
