@@ -21,7 +21,7 @@ from torch import nn
 
 from metta_cli.artifacts.loaders import Loader
 from metta_cli.config.interface import EnvironmentInterface
-from metta_cli.errors import MettaError
+from metta_cli.errors import AccessError, MettaError
 from metta_cli.extensions import LOADERS, load_plugin
 from metta_cli.policies.registry import create_policy
 from metta_cli.testing.contracts import EXAMPLE_INTERFACE, PolicyContract
@@ -125,7 +125,8 @@ def _outcome(test: str, promise: str, run: Callable[[], Any]) -> Outcome:
     try:
         run()
     except (Exception, SystemExit) as error:  # whatever a stranger's code does
-        return Outcome(test, promise, BROKEN, _reason(error))
+        is_away = isinstance(error, AccessError) or type(error) is MettaError
+        return Outcome(test, promise, NOT_CHECKED if is_away else BROKEN, _reason(error))
     return Outcome(test, promise, OK)
 
 
