@@ -158,13 +158,13 @@ def test_selectors_choose_among_the_checkpoints_of_a_run(store, env):
 
 
 def test_selectors_look_into_all_runs_of_a_data_directory(env, tmp_path):
-    late = [save(store_in(tmp_path, "one"), env, epoch, score=0.1) for epoch in (1, 50)]
-    newest = save(store_in(tmp_path, "two"), env, 2, score=0.7)
+    late = [save(store_in(tmp_path, "zebra"), env, epoch, score=0.1) for epoch in (1, 50)]
+    newest = save(store_in(tmp_path, "aardvark"), env, 2, score=0.7)
     store = PolicyStore({"data_dir": str(tmp_path)})
     assert len(store.policy_records(tmp_path, "all")) == 3
     assert store.policy_record(tmp_path, "latest").uri == newest.uri
     assert store.policy_record(tmp_path, "top").uri == newest.uri
-    assert store.policy_record("one").uri == late[1].uri
+    assert store.policy_record("zebra").uri == late[1].uri
 
 
 def test_a_metric_that_few_have_is_said_and_one_that_none_has_is_refused(store, env, caplog):

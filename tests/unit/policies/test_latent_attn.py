@@ -87,3 +87,10 @@ def test_places_become_waves_of_doubling_frequency():
     ]
     torch.testing.assert_close(features[row * 16 + column], torch.tensor(expected))
     torch.testing.assert_close(features[0xFE], features[5 * 16 + 5])
+
+
+def test_tokens_of_features_without_a_name_say_nothing():
+    network = create_policy("latent_attn_med", EXAMPLE_INTERFACE, {}).policy
+    unknown = torch.tensor([[[17, 200, 5], [34, 201, 9]]], dtype=torch.uint8)
+    nothing = torch.full((1, 2, 3), 255, dtype=torch.uint8)
+    torch.testing.assert_close(network.encode_observations(unknown), network.encode_observations(nothing))
