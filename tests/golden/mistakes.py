@@ -66,7 +66,11 @@ MISTAKES = {
             "np.where(is_first, np.minimum(rates, BASELINE_MAX), self._baselines[fresh])",
             "np.minimum(rates, BASELINE_MAX)",
         ),
-        ("scores not clipped", "self.config.memory] = min(max(score, 0.0), 1.0)", "self.config.memory] = score"),
+        (
+            "scores not clipped",
+            "self.config.memory] = min(max(score, 0.0), 1.0)",
+            "self.config.memory] = score",
+        ),
         ("one score moves on", "        score = min(max(score, 0.0), 1.0)\n", ""),
         ("unseen tasks get nothing", "weights[self._num_outcomes == 0] = weights.max()", "pass"),
         ("unseen tasks weigh nothing", "max(1.0, weights.max())", "0.0"),

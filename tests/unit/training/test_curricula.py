@@ -15,7 +15,7 @@ from metta_cli.training.curricula_adaptive import (
     PrioritizeRegressedCurriculum,
     ProgressiveCurriculum,
 )
-from metta_cli.training.distributed import ALONE
+from metta_cli.training.distributed import World
 
 NAMES = [f"room;size={size};altars={altars}" for size in (5, 9) for altars in (1, 2)]
 KINDS = {
@@ -257,7 +257,7 @@ def test_an_epoch_merges_what_all_processes_have_seen():
     metrics = curriculum.on_rollout_end(trainer, None)
     assert curriculum.completed.tolist() == [0, 1, 0, 1]
     assert metrics["curriculum/seen_tasks"] == 2
-    curriculum.on_epoch_start(SimpleNamespace(world=ALONE))
+    curriculum.on_epoch_start(SimpleNamespace(world=World()))
     curriculum.record(1, 1.0)
     assert curriculum.completed.tolist() == [0, 2, 0, 1]
 
@@ -273,7 +273,7 @@ def test_what_is_logged_is_in_the_glossary(kind):
     assert families.keys() == {"curriculum/completed/room;size=5", "curriculum/completed/room;size=9"}
     assert sum(families.values()) == 100
     assert 1 <= metrics["curriculum/effective_tasks"] <= 4
-    assert curriculum.on_rollout_end(SimpleNamespace(world=ALONE), None) == metrics
+    assert curriculum.on_rollout_end(SimpleNamespace(world=World()), None) == metrics
 
 
 def test_the_spread_is_told_as_a_number_of_equal_tasks():
