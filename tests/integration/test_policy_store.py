@@ -339,3 +339,17 @@ def test_configuration_classes_take_omegaconf_mappings_all_the_way_down():
     )
     for made in (TrainerConfig(**config), TrainerConfig.model_validate(config)):
         assert (made.batch_size, made.ppo.gamma, made.simulation.simulations) == (512, 0.5, ["a", "b"])
+
+
+def test_a_wrapped_agent_is_saved_without_its_wrapper(store, env):
+    class Compiled(nn.Module):
+        """As `torch.compile` wraps a module."""
+
+        def __init__(self, module):
+            super().__init__()
+            self._orig_mod = module
+
+    agent = Agent(env, SMALL)
+    record = store.create_empty_policy_record("walker:v1")
+    record.metadata, record.policy = {"epoch": 1}, Compiled(agent)
+    assert torch.equal(act(store.policy_record(store.save(record).uri).policy, env), act(agent, env))
