@@ -3,6 +3,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from metta_plugins.loaders.s3 import S3Loader
 from .s3_server import BUCKET, S3Fault, S3Server
 
 WEIGHTS = "weights.safetensors"
+PATIENCE_SECONDS = 120.0
 
 
 class TestS3Loader(LoaderContract):
@@ -299,3 +304,34 @@ def test_many_slow_answers_end_together_at_the_total_deadline(s3_server: S3Serve
     with pytest.raises(MettaError, match="did not deliver"):
         [store.find(BUCKET, "runs/") for _ in range(50)]
     assert len(s3_server.asked("list-type=2")) < 5
+
+
+LOAD = "import sys; from metta_cli.artifacts.loaders import load_checkpoint; load_checkpoint(sys.argv[1])"
+GET_WEIGHTS = f"GET /{BUCKET}/runs/walker/checkpoints/walker%3Av12/{WEIGHTS}"
+
+
+def load_in_a_process(uri: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", LOAD, uri])
+
+
+def test_a_process_that_is_killed_while_it_downloads_leaves_nothing_that_is_used(walker: S3Server) -> None:
+    walker.faults.append(S3Fault(GET_WEIGHTS, delay_seconds=600.0, count=1))
+    process = load_in_a_process(f"s3://{BUCKET}/runs/walker")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not walker.asked(GET_WEIGHTS) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert any(path.name == "manifest.json" for path in Cache().root.rglob("*"))  # it was on its way
+    assert Cache().ls() == []
+    assert load_checkpoint(f"s3://{BUCKET}/runs/walker").manifest.name == "walker:v12"
+    assert len(Cache().ls()) == 1
+    assert not [path for path in Cache().root.iterdir() if path.name.startswith(".")]
+
+
+def test_two_processes_download_a_checkpoint_once(walker: S3Server) -> None:
+    walker.faults.append(S3Fault(GET_WEIGHTS, delay_seconds=0.5))
+    processes = [load_in_a_process(f"s3://{BUCKET}/runs/walker") for _ in range(2)]
+    assert [process.wait(PATIENCE_SECONDS) for process in processes] == [0, 0]
+    assert len(walker.asked(GET_WEIGHTS)) == 1
