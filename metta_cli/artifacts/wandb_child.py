@@ -21,6 +21,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+PUSH = "metta-push"
+"""The job type of a run that only uploads."""
 CONNECT_SECONDS = 3.0
 DNS_SECONDS = 4.0
 
@@ -107,17 +109,32 @@ def list_runs(
     api, entity = open_api(entity, timeout_seconds)
     options = {"filters": dict(filters), "order": order, "per_page": min(limit, 100), "lazy": False}
     runs: list[dict[str, Any]] = []
+    pushes: list[dict[str, Any]] = []
     try:
         for run in api.runs(f"{entity}/{project}", **options):
             if len(runs) >= limit:
                 break
             runs.append(describe_run(run))
+            if run.job_type == PUSH:
+                pushes.append(runs[-1])
     except ValueError as error:
         if not str(error).startswith("Could not find project"):
             raise
         wanted, known = known_projects(api, entity, project)
         raise RefusedError("not_found", "there is no such project", wanted, known) from error
-    return {"entity": entity, "project": project, "runs": runs}
+    return {"entity": entity, "project": project, "runs": without_pushes(runs, pushes)}
+
+
+def without_pushes(runs: list[dict[str, Any]], pushes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the runs that only pushed a version of what another run is listed for already."""
+    names = {run["name"] for run in runs if run not in pushes}
+    kept = []
+    for run in runs:
+        if run in pushes and run["name"] in names:
+            continue
+        names.add(run["name"])
+        kept.append(run)
+    return kept
 
 
 def describe_run(run: Any) -> dict[str, Any]:
@@ -263,8 +280,8 @@ def upload_artifact(
     run = wandb.init(
         entity=entity,
         project=project,
-        job_type="push",
-        name=f"push-{name}",
+        job_type=PUSH,
+        name=name,
         mode="online",
         dir=directory,
         settings=settings,
@@ -276,6 +293,11 @@ def upload_artifact(
         artifact.add_file(path)
     run.log_artifact(artifact, aliases=["latest", *aliases]).wait(timeout=max(1, int(timeout_seconds)))
     version = artifact.version
+    missing = [alias for alias in aliases if alias not in artifact.aliases]
+    if missing:  # the same content was there before, under other aliases
+        artifact.aliases = [*artifact.aliases, *missing]
+        artifact.save()
+    run.summary.update({"agent_steps": metadata.get("agent_steps"), **metadata.get("scores", {})})
     run.finish()
     return {"entity": entity, "project": project, "type": type, "name": name, "version": version}
 

@@ -124,7 +124,7 @@ def list_runs(
             "filters": {"$and": conditions} if conditions else {},
             "order": order,
         },
-        subject=f"project {entity or 'ENTITY'}/{project or 'PROJECT'}",
+        subject="project " + "/".join(part for part in (entity, project or "of W&B's settings") if part),
         deadline_seconds=deadline_seconds,
     )
     place = f"{SCHEME}://{found['entity']}/{found['project']}/{MODEL}"

@@ -224,7 +224,7 @@ def _no_answer(subject: str, deadline_seconds: float) -> MettaError:
 
 def _not_found(error: Mapping[str, Any], subject: str) -> NotFoundError:
     wanted, known = str(error.get("wanted") or ""), [str(name) for name in error.get("known", ())]
-    cure = suggestion(wanted, known) if known else "look at what there is: `metta list-runs --source wandb`"
+    cure = suggestion(wanted, known) if known else "look at the entity, the project, and who is logged in"
     if cure.startswith("known: ") and len(known) > _MAX_SHOWN:
         cure = f"known: {', '.join(known[:_MAX_SHOWN])}, and {len(known) - _MAX_SHOWN} more"
     return NotFoundError(f"W&B has no {subject}: {error['text']}", cure)

@@ -122,6 +122,14 @@ def test_a_project_that_there_is_not_is_told_with_those_that_there_are(walker: W
         list_runs("team", "mace")
 
 
+def test_a_project_that_nobody_named_is_told_so(wandb_server: WandbServer) -> None:
+    with pytest.raises(UsageError, match=r"no project is given .*WANDB_ENTITY and WANDB_PROJECT"):
+        list_runs("team")
+    wandb_server.backend.add_run("team", "maze", "only")
+    with pytest.raises(NotFoundError, match=r"W&B has no project maze: .*look at the entity"):
+        list_runs(None, "maze")
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "message"),
     [

@@ -14,7 +14,7 @@ import torch
 from metta_cli.artifacts.cache import default_root
 from metta_cli.artifacts.checkpoints import Checkpoint, save_checkpoint
 from metta_cli.artifacts.loaders import ForeignFile, load_checkpoint
-from metta_cli.artifacts.wandb_client import push_to_wandb
+from metta_cli.artifacts.wandb_client import list_runs, push_to_wandb
 from metta_cli.artifacts.wandb_references import parse_reference
 from metta_cli.cli.main import main
 from metta_cli.errors import CheckpointError, MettaError, UsageError
@@ -143,11 +143,15 @@ def test_a_damaged_cache_is_noticed(
 
 def test_a_checkpoint_that_is_pushed_can_be_loaded(wandb_server: WandbServer, tmp_path: Path) -> None:
     checkpoint = example_checkpoint(epoch=5)
-    path = save_checkpoint(tmp_path, checkpoint.manifest, checkpoint.weights)
+    manifest = checkpoint.manifest.model_copy(update={"scores": {"avg_simulation_score": 0.5}})
+    path = save_checkpoint(tmp_path, manifest, checkpoint.weights)
+    assert push_to_wandb(path, "wandb://team/maze/model/walker") == "wandb://team/maze/model/walker:v0"
+    # The same again is no new version, but gets the alias.
     assert (
         push_to_wandb(path, "wandb://team/maze/model/walker:champion") == "wandb://team/maze/model/walker:v0"
     )
     loaded = load_checkpoint("wandb://team/maze/walker:champion")
+    assert isinstance(loaded, Checkpoint)
     assert torch.equal(loaded.weights["layer.weight"], checkpoint.weights["layer.weight"])
     [stored] = wandb_server.backend.versions("walker")
     assert stored.metadata == {
@@ -156,8 +160,10 @@ def test_a_checkpoint_that_is_pushed_can_be_loaded(wandb_server: WandbServer, tm
         "agent_steps": 5000,
         "environment": "example",
         "architecture": "fast",
-        "scores": {},
+        "scores": {"avg_simulation_score": 0.5},
     }
+    [listed] = list_runs("team", "maze")  # once, although it took two uploads
+    assert (listed["uri"], listed["score"]) == ("wandb://team/maze/model/walker:latest", 0.5)
 
 
 def test_what_is_damaged_or_numbered_is_not_pushed(wandb_server: WandbServer, tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ class Run:
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
-    num_inits: int = 0
 
     def value(self, key: str) -> Any:
         """Return what a filter or an order means by a key."""
@@ -222,7 +221,8 @@ class Backend:
             "historyLineCount": len(run.history),
             "historyKeys": {"step": 0, "lastStep": max(steps, default=-1), "keys": {}},
             "project": self.project(run.entity, run.project),
-            **dict.fromkeys(("sweepName", "group", "jobType", "commit", "description", "notes")),
+            "jobType": run.settings.get("jobType"),
+            **dict.fromkeys(("sweepName", "group", "commit", "description", "notes")),
             "readOnly": False,
             "stopped": False,
         }
@@ -376,8 +376,9 @@ def _upsert_run(backend: Backend, variables: _Variables) -> Answer:
     run = backend._create_run(*key) if is_new else backend.runs[key]
     run.display_name = variables.get("displayName") or run.display_name
     run.tags = variables.get("tags") or run.tags
-    run.settings |= {name: variables[name] for name in ("groupName", "notes") if variables.get(name)}
-    run.num_inits += variables.get("displayName") is not None
+    run.settings |= {
+        name: variables[name] for name in ("groupName", "notes", "jobType") if variables.get(name)
+    }
     for name, text in (("config", variables.get("config")), ("summary", variables.get("summaryMetrics"))):
         if text:
             setattr(run, name, json.loads(text))
@@ -443,6 +444,21 @@ def _commit_artifact(backend: Backend, variables: _Variables) -> Answer:
     if not artifact.is_committed:
         backend._commit(artifact)
     return {"commitArtifact": {"artifact": {"id": artifact.id, "digest": artifact.digest}}}
+
+
+def _add_aliases(backend: Backend, variables: _Variables) -> Answer:
+    artifact = backend.artifacts[variables["input"]["artifactID"]]
+    for wanted in variables["input"]["aliases"]:
+        for other in backend.versions(artifact.name):
+            other.aliases = [alias for alias in other.aliases if alias != wanted["alias"]]
+        artifact.aliases.append(wanted["alias"])
+    return {"result": {"success": True}}
+
+
+def _update_artifact(backend: Backend, variables: _Variables) -> Answer:
+    return {
+        "result": {"artifact": backend.artifact_node(backend.artifacts[variables["input"]["artifactID"]])}
+    }
 
 
 def _membership(backend: Backend, variables: _Variables) -> Answer:
@@ -550,6 +566,8 @@ RESOLVERS: dict[str, Callable[[Backend, _Variables], Answer]] = {
     "UpdateArtifactManifest": _update_manifest,
     "CreateArtifactFiles": _create_artifact_files,
     "CommitArtifact": _commit_artifact,
+    "AddAliases": _add_aliases,
+    "UpdateArtifact": _update_artifact,
     "ArtifactMembershipByName": _membership,
     "FetchArtifactManifest": _manifest_url,
     "ArtifactByID": _artifact,
