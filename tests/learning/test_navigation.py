@@ -29,8 +29,9 @@ def trained_score(directory, environment, episodes, *train):
     return simulation["score"]["mean"], simulation["baselines"]
 
 
-def test_navigation_simple_is_learned_to_95_percent_of_the_maximum(tmp_path):
-    train = ["--config", "demo", "--total-timesteps", "1_228_800"]
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_navigation_simple_is_learned_to_95_percent_of_the_maximum(tmp_path, optimizer):
+    train = ["--config", "demo", "--total-timesteps", "1_228_800", f"trainer.optimizer.type={optimizer}"]
     score, _ = trained_score(tmp_path, "navigation/simple", 200, *train)
     assert score >= 0.95 * 3 * 0.333
 
