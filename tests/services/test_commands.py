@@ -1,4 +1,4 @@
-"""A policy goes to a bucket and comes back, by the commands that a person types."""
+"""A policy goes to a service and comes back, by the commands that a person types."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from metta_cli.cli.main import main
 from metta_cli.cli.process import LOGGERS
 
 from .s3_server import BUCKET, S3Server
+from .wandb_server import WandbServer
 
 GAME = [
     "env=laser_tag_small",
@@ -28,7 +29,7 @@ FOLDER = f"s3://{BUCKET}/runs"
 
 @pytest.fixture
 def metta(
-    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., str]]:
     """Run a command in an empty directory, and return what it printed."""
     monkeypatch.chdir(tmp_path)
@@ -49,7 +50,7 @@ def metta(
         logger.level, logger.handlers = level, handlers
 
 
-def test_a_policy_is_pushed_listed_trained_against_trained_from_and_evaluated(
+def test_a_policy_on_s3_is_pushed_listed_trained_against_trained_from_and_evaluated(
     metta: Callable[..., str], s3_server: S3Server
 ) -> None:
     metta("train", *GAME, "run=old", "--progress", "none")
@@ -64,3 +65,18 @@ def test_a_policy_is_pushed_listed_trained_against_trained_from_and_evaluated(
     assert len(s3_server.asked("GET /bucket/runs/old/checkpoints/old%3Av1/weights")) == 1
     (row,) = json.loads(metta("cache", "verify", "--format", "json"))
     assert (row["address"], row["state"]) == (f"{FOLDER}/old/checkpoints/old:v1", "ok")
+
+
+def test_a_policy_on_wandb_is_pushed_listed_and_trained_against(
+    metta: Callable[..., str], wandb_server: WandbServer
+) -> None:
+    metta("train", *GAME, "run=old", "--progress", "none")
+    address = metta("push", "wandb://team/maze", "old")
+    assert address == "wandb://team/maze/model/old:v0\n"
+    wandb_server.backend.add_run("team", "maze", "old")
+    place = ["--source", "wandb", "--entity", "team", "--project", "maze"]
+    uri = metta("list-runs", *place, "--format", "uris", "--limit", "5").splitlines()[0]
+    assert uri == "wandb://team/maze/model/old:latest"
+    metta("dual-train", uri, *GAME, "run=new", "--progress", "none")
+    (row,) = json.loads(metta("cache", "verify", "--format", "json"))
+    assert row["address"] == "wandb://team/maze/model/old:v0"
