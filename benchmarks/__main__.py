@@ -50,6 +50,7 @@ def main() -> None:
         run_part("benchmarks.training", environment)
     for environment in TRAINED:
         run_part("benchmarks.evaluation", environment)
+    run_part("benchmarks.opponents", "laser_tag")
     time_to_first_update()
     peak_kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print_figure("peak_memory_of_one_process", round(peak_kilobytes / 1024), "MiB")

@@ -23,6 +23,7 @@ from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.opponents import Opponent, OpponentSource, PlayerOpponent, PolicyOpponent
 from metta_cli.populations.players import builtin_source, is_builtin
 from metta_cli.populations.scripts import SCRIPTS, create_script
+from metta_cli.runs.mettagrid_opponent import is_mettagrid_policy, mettagrid_opponent
 from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy
 
 WANDB_SCHEME = "wandb://"
@@ -42,8 +43,8 @@ def load_opponent(
     """Return who plays under an address.
 
     Args:
-        uri: a built-in player (`random`, `noop`, `scripted`, also after `mock://`), or whatever
-            `load_policy` takes.
+        uri: a built-in player (one of `BUILTIN_PLAYERS`, also after `mock://`), a policy of MettaGrid
+            (`mettagrid://CLASS`, or a bundle), or whatever `load_policy` takes.
         device: where a policy computes.
         data_dir: where runs are looked for by name.
         architecture: of the file of another tool; empty or None recognises it from the weights.
@@ -55,6 +56,10 @@ def load_opponent(
     if is_builtin(uri):
         logger.info("Loaded NPC policy from built-in player: %s", uri)
         return builtin_opponent(uri)
+    if is_mettagrid_policy(uri):
+        source = mettagrid_opponent(uri, device, allow_code=trust.allow_pickle)
+        logger.info("Loaded NPC policy from MettaGrid: %s", uri)
+        return source
     with _failed_to_load(uri):
         policy = load_policy(uri, device, data_dir=data_dir, architecture=architecture, trust=trust)
     if uri.startswith(WANDB_SCHEME):

@@ -168,3 +168,22 @@ def test_options_about_opponents_that_make_no_sense_are_refused(metta, options, 
     outcome = metta("eval", "random", "--env", "laser_tag_small", *options.split())
     assert outcome.code in (2, 5)
     assert message in outcome.err
+
+
+def test_an_opponent_that_fails_stops_the_run_with_its_name_and_a_checkpoint(metta, monkeypatch):
+    calls = []
+
+    def act(self, turn):
+        calls.append(1)
+        if len(calls) > 40:  # an epoch has 16 steps
+            raise RuntimeError("out of ideas")
+        return turn.noise.astype(int)
+
+    monkeypatch.setattr("metta_cli.populations.players.RandomPlayer.act", act)
+    outcome = train(metta, "r", "random", steps=2560)
+    assert outcome.code == 3
+    assert "opponent random failed in 'laser_tag_small': RuntimeError: out of ideas" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert [path.name for path in Path("train_dir/r/checkpoints").iterdir()] == ["r:v2"]
+    assert train(metta, "r", "noop", steps=768).code == 0
+    assert [record["epoch"] for record in read_metrics(Path("train_dir/r/metrics.jsonl"))] == [1, 2, 3]
