@@ -17,6 +17,7 @@ OPTIMIZERS, MUON = "training/optimizers.py", "training/muon.py"
 SCHEDULES, REWARDS = "algorithms/schedules.py", "algorithms/rewards.py"
 REGULARIZATION = "algorithms/regularization.py"
 MATCHMAKING, RATINGS = "algorithms/matchmaking.py", "algorithms/ratings.py"
+WEIGHTS, RENAMING = "algorithms/weights.py", "policies/renaming.py"
 CURRICULA, ADAPTIVE = "algorithms/curricula.py", "training/curricula_adaptive.py"
 
 # File with mistakes -> the tests that have to notice them, separated by blanks. (Not the recorded numbers:
@@ -38,6 +39,8 @@ WITNESSES = {
     ROLLOUT: "tests/unit/training/test_rollout.py tests/integration/test_training.py "
     "tests/integration/test_recurrent_state.py",
     LSTM: "tests/contract/test_policies.py",
+    WEIGHTS: "tests/golden/test_weights.py",
+    RENAMING: "tests/unit/policies/test_mixin.py tests/unit/policies/test_fitting.py",
     MATCHMAKING: "tests/golden/test_matchmaking.py",
     RATINGS: "tests/golden/test_ratings.py",
     CURRICULA: "tests/golden/test_curricula.py",
@@ -46,6 +49,28 @@ WITNESSES = {
 
 # File -> (what is wrong, text that occurs exactly once, what the mistake puts in its place).
 MISTAKES = {
+    WEIGHTS: [
+        ("rank counts one less", "float(is_short.sum() + 1)", "float(is_short.sum())"),
+        ("rank of nothing is 1", " if bool(total > 0) else 0.0", ""),
+        ("collapsed is small beside the mean", "delta * values.max()", "delta * values.mean()"),
+        ("delta is the share that counts", "(1 - delta) * total", "delta * total"),
+        ("nuclear norm", "float(matrix.norm())", "float(values.sum())"),
+    ],
+    RENAMING: [
+        ("index without the type", "return kind + self.cum", "return self.cum"),
+        (
+            "sum counts the type itself",
+            "torch.tensor([0, *accumulate(largest)])",
+            "torch.tensor([*accumulate(largest)])",
+        ),
+        ("last argument missing", "for argument in range(last + 1)]", "for argument in range(last)]"),
+        (
+            "new feature takes a number that is taken",
+            "shown[name] if shown[name] in free else min(free)",
+            "shown[name]",
+        ),
+        ("known names are renamed", "if name not in learned:", "if True:"),
+    ],
     CURRICULA: [
         ("smoothing on the wrong side", "rates * (1 - smoothing)", "rates * smoothing"),
         ("reweighting keeps no 1", "(1 - 2 * rates)", "(1 - rates)"),
