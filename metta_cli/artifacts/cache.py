@@ -48,6 +48,7 @@ WAIT_SECONDS = 600.0
 """How long to wait for another process that downloads the same thing."""
 
 _CURE = "choose another cache directory with XDG_CACHE_HOME, or make room with `metta cache prune`"
+_WAIT = "wait for it, or stop it"
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ def _cache_errors() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise StorageError(error.message, _CURE) from error
+        raise StorageError(error.message, _WAIT if error.cure == _WAIT else _CURE) from error
 
 
 @contextlib.contextmanager
@@ -257,7 +258,7 @@ def _locked(entry: Path, key: str, wait_seconds: float) -> Iterator[None]:
         _lock_of(entry), wait_seconds, lambda: logger.info("waiting: another process downloads %s", key)
     )
     if descriptor is None:
-        raise StorageError(f"another process has been downloading {key} for {wait_seconds:g} s")
+        raise StorageError(f"another process has been downloading {key} for {wait_seconds:g} s", _WAIT)
     try:
         yield
     finally:

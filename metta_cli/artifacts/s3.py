@@ -2,6 +2,8 @@
 
 s3fs and botocore both retry, each in its own way, so that one failing request can take minutes. Here
 both try once, and `S3` tries again: up to `ATTEMPTS` times, within one deadline. Nothing of s3fs is cached.
+(`_call_s3` is no secret of s3fs: fsspec names all its coroutines with an underscore.)
+
 Credentials, region and server are those of every AWS tool: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
 `AWS_PROFILE`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `~/.aws`.
 """

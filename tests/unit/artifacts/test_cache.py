@@ -263,7 +263,9 @@ def test_waiting_for_another_process_ends(cache: Cache) -> None:
     (entry,) = cache.ls()
     descriptor = locks.acquire(entry.path.with_name(f"{entry.path.name}.lock"))
     assert descriptor is not None
-    with pytest.raises(StorageError, match=r"another process has been downloading .* for 0\.1 s"):
+    with pytest.raises(
+        StorageError, match=r"another process has been downloading .* for 0\.1 s .*wait for it"
+    ):
         cache.fetch(KEY, Download(), wait_seconds=0.1)
     assert cache.prune(unused_seconds=0) == []
     locks.release(descriptor)
