@@ -70,17 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> nn.Module:
     if is_master:
         save_experiment_config(dirs, device, config)
 
-    # 2. Components; every process has environments of its own, and all begin with the same weights
+    # 2. Components; several processes play parts of the same episodes, with the same seeds
     env = Environment(
         curriculum_path=args.curriculum,
         num_agents=4,
         num_envs=args.num_envs,
         device=device,
-        seed=args.seed * world_size + rank,
+        seed=args.seed,
     )
     torch.manual_seed(args.seed)
     agent = Agent(env, {"agent": {"hidden_size": args.hidden_size, "num_layers": 1}}, device=device)
-    torch.manual_seed(args.seed * world_size + rank)
     run = Run(config, dirs, env, agent, device, world, args)
     run.say(f"{run_name}: {sum(part.numel() for part in agent.parameters())} parameters on {device}")
 
@@ -133,7 +132,6 @@ class Run:
             config.optimizer.learning_rate,
             eps=config.optimizer.eps,
             max_grad_norm=config.ppo.max_grad_norm,
-            world=world,
         )
         self.experience = Experience(
             total_agents=env.num_agents,
@@ -228,7 +226,6 @@ class Run:
                 losses,
                 self.device,
                 self.initial_weights,
-                self.world,
             )
             target_kl = config.ppo.target_kl
             if target_kl is not None and self.world.mean(losses.steps[-1]["approx_kl"]) > target_kl:

@@ -35,7 +35,6 @@ from metta_cli.runs.league import LeagueCallback, create_league
 from metta_cli.runs.opponents import load_opponent, script_opponent
 from metta_cli.runs.policies import NO_TRUST, Trust
 from metta_cli.training.callbacks import Callback
-from metta_cli.training.distributed import World
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.rollout import RolloutStatistics
 from metta_cli.training.trainer import Metrics, Trainer
@@ -127,7 +126,6 @@ def add_opponents(
     directory: RunDirectory,
     device: torch.device,
     checkpoint: Checkpoint | None,
-    world: World,
 ) -> tuple[TrainingEnvironment, dict[str, Callback]]:
     """Return what the trainer trains in, and the callbacks that go with it.
 
@@ -139,14 +137,13 @@ def add_opponents(
         directory: of the run.
         device: where opponents act.
         checkpoint: that the run goes on from; None for a run that begins.
-        world: the processes of the run; the first one writes the files.
     """
     if opponents is None:
         return environment, {}
     uris = {name: source.name for name, source in opponents.sources.items()}
     league = create_league(opponents.config, uris, opponents.weights, checkpoint)
     entered = opponents.enter(environment, opponents.create_pool(environment), league, seed)
-    keeper = LeagueCallback(league, entered, config, directory, device, checkpoint, world)
+    keeper = LeagueCallback(league, entered, config, directory, device, checkpoint)
     return entered, {"dual_policy": DualPolicyMetrics(entered), LEAGUE: keeper}
 
 

@@ -21,7 +21,7 @@ from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.league_files import FORMAT_VERSION
 from metta_cli.runs.provenance import versions
 from metta_cli.training.callbacks import Callback
-from metta_cli.training.distributed import ALONE, World
+from metta_cli.training.distributed import World
 from metta_cli.training.trainer import Metrics, Trainer
 
 CALLBACK = "league"
@@ -64,7 +64,6 @@ class LeagueCallback(Callback):
         directory: of the run.
         device: where opponents act.
         checkpoint: that the run goes on from; None for a run that begins.
-        world: the processes of the run; the first one writes the files.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class LeagueCallback(Callback):
         directory: RunDirectory,
         device: torch.device,
         checkpoint: Checkpoint | None,
-        world: World = ALONE,
     ) -> None:
         self.league, self.environment, self.directory = league, environment, directory
         self.self_play: SelfPlay | None = None
@@ -92,7 +90,9 @@ class LeagueCallback(Callback):
             config=config.model_dump(mode="json"),
             versions=versions(),
         )
-        store = SnapshotStore(directory.league, directory.checkpoints, manifest, writes=world.is_first)
+        store = SnapshotStore(
+            directory.league, directory.checkpoints, manifest, writes=World.current().is_first
+        )
         num_rows = environment.environment.num_agents
         self.self_play = SelfPlay(league, environment.pool, store, num_rows, device)
 

@@ -33,7 +33,7 @@ from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.machine import choose_device, choose_num_workers
 from metta_cli.runs.provenance import git_state, versions
 from metta_cli.training.curricula import Curriculum, CurriculumSource
-from metta_cli.training.distributed import join_world, leave_world, rank_device
+from metta_cli.training.distributed import World, join_world, leave_world, rank_device
 
 DEFAULT_AGENT = {"hidden_size": 512, "num_layers": 1}
 """What `Agent` makes of `fast` where nothing else is said; it goes with `Experience(hidden_size=512)`."""
@@ -85,6 +85,7 @@ class Environment(VectorEnvironment):
         is_training: bool = True,
     ) -> None:
         choose_device(str(device))
+        world = World.current()
         chosen = [
             name
             for name, value in (("env_config", env_config), ("curriculum_path", curriculum_path))
@@ -101,7 +102,7 @@ class Environment(VectorEnvironment):
             config = find_curriculum(curriculum_path)
             tasks = create_tasks(config, grid(4, 32, 32), overrides)
             self.curriculum = create_curriculum(config, [task.name for task in tasks])
-            source = CurriculumSource(self.curriculum, seed)
+            source = CurriculumSource(self.curriculum, seed + world.rank)
             spec = next(extremes(tasks[0]))
         elif env_config is not None:
             spec = _spec(env_config)
@@ -116,6 +117,7 @@ class Environment(VectorEnvironment):
             stagger_episodes=is_training,
             tasks=tasks,
             task_source=source,
+            shard=(world.rank, world.size),
         )
         self.reset()
 
@@ -230,8 +232,9 @@ def setup_run_directories(run_name: str | None = None, data_dir: str | Path | No
 def setup_device_and_distributed(device: str = "auto") -> tuple[torch.device, bool, int, int]:
     """Choose a device, and find the other processes that `torchrun` started, if it started this one.
 
-    `World(rank, world_size)` then makes an `Optimizer` and `process_minibatch_update` average over all
-    processes. End with `cleanup_distributed`.
+    Environments, optimizers and steps that are made afterwards are those of one of several processes that
+    train one policy: episodes are divided among them, gradients and statistics are taken over all. Give all
+    the same seeds. End with `cleanup_distributed`.
 
     Args:
         device: `auto` takes CUDA where there is any, and of several the one of this process.

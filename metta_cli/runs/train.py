@@ -138,7 +138,6 @@ def _train_together(
                 directory=directory,
                 device=device,
                 checkpoint=checkpoint,
-                world=world,
             )
             training.follow(played)
             callbacks |= training.callbacks
@@ -314,12 +313,11 @@ def _create_trainer(
         config.trainer,
         environment=environment,
         policy=policy,
-        optimizer=create_optimizer(config.trainer, policy, world),
+        optimizer=create_optimizer(config.trainer, policy),
         device=device,
         should_stop=lambda: stop.requested is not None,
         callbacks=callbacks | create_cost_meter() | create_monitors(config.trainer, policy, directory, world),
         kickstarter=kickstarter,
-        world=world,
     )
 
 

@@ -183,8 +183,8 @@ FAMILIES: dict[str, MetricDefinition] = {
     "system/": MetricDefinition(
         "as named",
         "what the kernel says of this process and the machine, and torch of the GPU: cpu_percent (100 is one "
-        "core) and cpu_seconds, memory_mb and memory_peak_mb of the process, memory_available_mb and load_1min "
-        "of the machine, every trainer.system_monitor_interval epochs",
+        "core) and cpu_seconds, memory_mb and memory_peak_mb of the process, memory_available_mb and "
+        "load_1min of the machine, every trainer.system_monitor_interval epochs",
     ),
     "weights/": MetricDefinition(
         "1",

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -35,6 +36,13 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
+
+    @classmethod
+    def current(cls) -> World:
+        """Return the processes that `join_world` has found; this one alone before."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        return cls(dist.get_rank(), dist.get_world_size())
 
     @property
     def is_first(self) -> bool:
@@ -83,6 +91,12 @@ class World:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
+    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Replace the content of tensors by what it is in the first process."""
+        if self.size > 1:
+            for tensor in tensors:
+                _together(partial(dist.broadcast, tensor.detach(), src=0))
+
     def wait_for_all(self) -> None:
         """Return when every process has come here."""
         if self.size > 1:
@@ -92,10 +106,6 @@ class World:
     def _device(self) -> torch.device:
         on_gpu = self.size > 1 and dist.get_backend() == "nccl"
         return torch.device("cuda" if on_gpu else "cpu")
-
-
-ALONE = World()
-"""A process that trains by itself."""
 
 
 def _together(operation: Any) -> None:
@@ -114,7 +124,7 @@ def _together(operation: Any) -> None:
 
 
 def join_world(device: torch.device, environ: Mapping[str, str] = os.environ) -> World:
-    """Find the other processes that `torchrun` started, if it started this one.
+    """Find the other processes that `torchrun` started, if it started this one and they are not found yet.
 
     Args:
         device: where this process computes; CUDA devices talk over NCCL, everything else over gloo.
@@ -125,8 +135,8 @@ def join_world(device: torch.device, environ: Mapping[str, str] = os.environ) ->
         ConfigError: if the variables do not make sense.
         MettaError: if the others cannot be reached.
     """
-    if int(environ.get("WORLD_SIZE", "1")) == 1:
-        return World()
+    if int(environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return World.current()
     try:
         rank, size = int(environ["RANK"]), int(environ["WORLD_SIZE"])
     except (KeyError, ValueError) as error:

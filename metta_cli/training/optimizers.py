@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.errors import CheckpointError, ConfigError, MettaError
-from metta_cli.training.distributed import ALONE, World
+from metta_cli.training.distributed import World
 from metta_cli.training.muon import Muon, hidden_matrices
 
 OPTIMIZER_TYPES = ("adam", "adamw", "muon", "adamw_schedulefree")
@@ -21,6 +21,9 @@ class Optimizer:
     `adamw_schedulefree` keeps two sets of weights: those that act and learn, and their mean, which is better
     and is to be evaluated and saved. `train()` and `eval()` put the one or the other into the policy; they
     do nothing with other types. A new optimizer is in training mode.
+
+    Processes that `join_world` has brought together take the same steps: they begin with the weights of the
+    first, and gradients are averaged over them.
 
     Sources: Kingma and Ba 2015, https://arxiv.org/abs/1412.6980 (`adam`); Loshchilov and Hutter 2019,
         https://arxiv.org/abs/1711.05101 (`adamw`); Jordan et al. 2024,
@@ -38,7 +41,6 @@ class Optimizer:
             this times the learning rate.
         max_grad_norm: the global norm of the gradient is clipped to this.
         learning_rate_adam: step size of what Muon leaves to AdamW; None is `learning_rate`.
-        world: the processes that take the same steps; gradients are averaged over them.
 
     Raises:
         ConfigError: if there is no optimizer of this name, or what it needs is not installed.
@@ -55,14 +57,14 @@ class Optimizer:
         weight_decay: float = 0.0,
         max_grad_norm: float = 0.5,
         learning_rate_adam: float | None = None,
-        world: World = ALONE,
     ) -> None:
         settings: dict[str, Any] = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
         parameters = list(policy.parameters())
         self.optimizer_type = optimizer_type
         self.policy = policy
         self.max_grad_norm = max_grad_norm
-        self.world = world
+        self.world = World.current()
+        self.world.take_from_first(policy.state_dict().values())
         self.optimizers: list[torch.optim.Optimizer | Muon]
         self._num_accumulated = 0
         self._loss: Tensor | float = 0.0
@@ -183,13 +185,12 @@ class Optimizer:
             optimizer.load_state_dict(state)
 
 
-def create_optimizer(config: TrainerConfig, policy: nn.Module, world: World = ALONE) -> Optimizer:
+def create_optimizer(config: TrainerConfig, policy: nn.Module) -> Optimizer:
     """Return the optimizer of a configuration.
 
     Args:
         config: its `optimizer`, and `ppo.max_grad_norm`.
         policy: whose parameters are optimized.
-        world: the processes that take the same steps.
     """
     settings = config.optimizer
     return Optimizer(
@@ -201,7 +202,6 @@ def create_optimizer(config: TrainerConfig, policy: nn.Module, world: World = AL
         weight_decay=settings.weight_decay,
         max_grad_norm=config.ppo.max_grad_norm,
         learning_rate_adam=settings.learning_rate_adam,
-        world=world,
     )
 
 

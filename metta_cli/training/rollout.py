@@ -13,8 +13,10 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from metta_cli.algorithms.distributions import part_of_batch
 from metta_cli.algorithms.rewards import center_rewards
 from metta_cli.errors import ConfigError
+from metta_cli.training.distributed import World
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
 
@@ -133,7 +135,9 @@ def _forward(
     agent: Any, observations: Tensor, dones: Tensor, state: dict[str, Tensor], device: torch.device | str
 ) -> TensorDict:
     inputs = TensorDict({"env_obs": observations.to(device), "dones": dones}, batch_size=[len(dones)])
-    outputs: TensorDict = agent(inputs, state)
+    world = World.current()
+    with part_of_batch(world.rank, world.size):
+        outputs: TensorDict = agent(inputs, state)
     return outputs
 
 

@@ -23,11 +23,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from metta_cli.algorithms.distributions import part_of_batch
 from metta_cli.algorithms.priorities import calculate_anneal_beta
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.training.callbacks import Callback
-from metta_cli.training.distributed import ALONE, World
+from metta_cli.training.distributed import World
 from metta_cli.training.environment import TrainingEnvironment
 from metta_cli.training.experience import Experience
 from metta_cli.training.kickstarter import Kickstarter
@@ -78,8 +77,12 @@ class Trainer:
             `RolloutStopped`.
         callbacks: name -> what lives beside the run; told in this order, saved under these names.
         kickstarter: adds losses to a teacher.
-        world: the processes that train the same policy, each in an environment of its own. Their counters
-            and metrics are those of all of them, and what they save is the same.
+
+    Attributes:
+        world: the processes that `join_world` has brought together to train one policy, each in an
+            environment of its own. Counters and metrics are those of all, and what they save is the same.
+        state: how far the run has come.
+        experience: what was seen and done in this epoch.
     """
 
     def __init__(
@@ -93,10 +96,9 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
         callbacks: Mapping[str, Callback] | None = None,
         kickstarter: Kickstarter | None = None,
-        world: World = ALONE,
     ) -> None:
         self.config = config
-        self.world = world
+        self.world = World.current()
         self.callbacks = dict(callbacks or {})
         self.environment = environment
         self.device = device
@@ -162,7 +164,6 @@ class Trainer:
             kickstarter=self.kickstarter,
             agent_step=self.state.agent_steps,
             initial_weights=self.initial_weights,
-            world=self.world,
         ).run()
         self.optimizer.eval()
         self.state.epoch += 1
@@ -207,16 +208,15 @@ class Trainer:
         rollout = RolloutStatistics()
         self.optimizer.train()
         self.experience.reset_for_rollout()
-        with part_of_batch(self.world.rank, self.world.size):
-            while not self.experience.ready_for_training:
-                if self.world.size == 1 and self.should_stop():
-                    self.optimizer.eval()
-                    raise RolloutStopped
-                agent_steps, episodes = perform_rollout_step(
-                    self.policy, self.environment, self.experience, self.device, rollout.timer
-                )
-                rollout.agent_steps += agent_steps
-                rollout.episodes.extend(episodes)
+        while not self.experience.ready_for_training:
+            if self.world.size == 1 and self.should_stop():
+                self.optimizer.eval()
+                raise RolloutStopped
+            agent_steps, episodes = perform_rollout_step(
+                self.policy, self.environment, self.experience, self.device, rollout.timer
+            )
+            rollout.agent_steps += agent_steps
+            rollout.episodes.extend(episodes)
         return rollout
 
     def _rollout_metrics(self, rollout: RolloutStatistics) -> Metrics:

@@ -23,7 +23,7 @@ from metta_cli.algorithms.regularization import layer_weights, squared_norm
 from metta_cli.config.learning import PPOConfig
 from metta_cli.config.trainer import TrainerConfig
 from metta_cli.errors import ConfigError, MettaError
-from metta_cli.training.distributed import ALONE, World
+from metta_cli.training.distributed import World
 from metta_cli.training.experience import Experience, Minibatch
 from metta_cli.training.kickstarter import Kickstarter
 from metta_cli.training.optimizers import Optimizer
@@ -95,7 +95,6 @@ def process_minibatch_update(
     losses: Losses,
     device: torch.device | str,
     initial_weights: InitialWeights | None = None,
-    world: World = ALONE,
 ) -> Tensor:
     """Return the loss of a minibatch; what was measured on the way is added to `losses`.
 
@@ -111,7 +110,6 @@ def process_minibatch_update(
         losses: takes the scalars of this minibatch, without gradients.
         device: where to compute.
         initial_weights: what `l2_init_loss_coef` pulls towards.
-        world: the processes that each have a part of the minibatch; advantages are normalized over all.
 
     Returns:
         Scalar with gradient.
@@ -122,7 +120,7 @@ def process_minibatch_update(
     targets = advantages[minibatch.index, : experience.bptt_horizon].to(device)
     minibatch = minibatch.to(device)
     outputs = judge(policy, minibatch)
-    loss, measured = _ppo_loss(outputs, minibatch, targets, trainer_cfg, world)
+    loss, measured = _ppo_loss(outputs, minibatch, targets, trainer_cfg)
     for extra, scalars in (
         _regularization(policy, trainer_cfg.ppo, initial_weights),
         (0.0, {}) if kickstarter is None else kickstarter.loss(experience, minibatch, outputs, agent_step),
@@ -133,7 +131,7 @@ def process_minibatch_update(
 
 
 def _ppo_loss(
-    outputs: TensorDict, minibatch: Minibatch, targets: Tensor, config: TrainerConfig, world: World
+    outputs: TensorDict, minibatch: Minibatch, targets: Tensor, config: TrainerConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of PPO, and what was measured on the way; `targets` are relative to the old values."""
     ppo = config.ppo
@@ -142,7 +140,7 @@ def _ppo_loss(
     log_probs, entropy = outputs["act_log_prob"], outputs["entropy"]
     ratio, fresh = fresh_advantages(minibatch, log_probs, config)
     if ppo.norm_adv:
-        statistics = minibatch.normalization or advantage_statistics(world.concatenate(fresh))
+        statistics = minibatch.normalization or advantage_statistics(World.current().concatenate(fresh))
         fresh = normalize_advantages(fresh, statistics)
     policy_term = clipped_policy_loss(
         log_probs, minibatch.behavior_log_probs, fresh, ppo.clip_coef, minibatch.weights
@@ -234,7 +232,7 @@ class Update:
     kickstarter: Kickstarter | None = None
     agent_step: int = 0
     initial_weights: InitialWeights | None = None
-    world: World = ALONE
+    world: World = field(default_factory=World.current)
     losses: Losses = field(default_factory=Losses)
 
     def run(self) -> dict[str, float]:
@@ -290,7 +288,6 @@ class Update:
                 seen,
                 self.device,
                 self.initial_weights,
-                self.world,
             )
             if number == len(parts) and self._is_too_far(seen):
                 self.optimizer.zero_grad()

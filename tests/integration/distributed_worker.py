@@ -76,9 +76,8 @@ def train(world):
             config,
             environment=environment,
             policy=policy,
-            optimizer=create_optimizer(config, policy, world),
+            optimizer=create_optimizer(config, policy),
             device=torch.device("cpu"),
-            world=world,
         )
         experience, acted = trainer.collect()
         learned = trainer.update(experience)
