@@ -1,10 +1,12 @@
 """`metta dual-train` and `metta eval --npc`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from metta_cli.artifacts.checkpoints import list_checkpoints
 from metta_cli.tracking.jsonl import read_metrics
 from metta_cli.tracking.metrics import check_names
 
@@ -86,6 +88,18 @@ def test_counts_of_matches_go_on_with_the_run(metta, old):
     assert counts == sorted(counts)
     assert counts[1] > 0
     assert counts[-1] > counts[1]
+
+
+def test_what_follows_a_checkpoint_is_the_same_in_every_continuation(metta, old):
+    train(metta, "a", old, "--assignment", "team", steps=512)
+    shutil.copytree("train_dir/a", "train_dir/b")
+    for info in list_checkpoints(Path("train_dir/b/checkpoints")):
+        info.path.rename(info.path.with_name(f"b:v{info.epoch}"))
+    for run in "ab":
+        train(metta, run, old, "--assignment", "team", steps=1024)
+    first, second = (read_metrics(Path(f"train_dir/{run}/metrics.jsonl"))[-1] for run in "ab")
+    names = [name for name in first if name.startswith(("losses/", "dual_policy/"))]
+    assert [first[name] for name in names] == [second[name] for name in names]
 
 
 @pytest.mark.parametrize(

@@ -163,13 +163,16 @@ def test_another_opponent_acts_otherwise(interface):
 
 def test_workers_change_nothing(interface):
     opponents = {"a": policy_opponent(interface, 1), "b": policy_opponent(interface, 2)}
-    seen, episodes = play(world(opponents), 30)
+    alone = world(opponents)
+    seen, episodes = play(alone, 60)
     opponents = {"a": policy_opponent(interface, 1), "b": policy_opponent(interface, 2)}
     parallel = world(opponents, workers=2)
     with parallel.environment:
-        others_seen, others = play(parallel, 30)
+        others_seen, others = play(parallel, 60)
     assert np.array_equal(seen, others_seen)
     assert [e.agent_returns.tolist() for e in episodes] == [e.agent_returns.tolist() for e in others]
+    assert alone.tally == parallel.tally
+    assert len(alone.tally.matches) > 0
 
 
 def test_rewards_and_last_observations_are_of_the_old_agents_and_observations_of_the_new():
