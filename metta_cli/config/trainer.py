@@ -71,7 +71,7 @@ class EvaluationConfig(Section):
     """Evaluation during training."""
 
     evaluate_interval: int = Field(default=50, ge=0)
-    """Epochs between evaluations; 0 never. A run ends with one."""
+    """Epochs between evaluations, with one at the end; 0 evaluates never."""
     replay_interval: int = Field(default=0, ge=0)
     """Epochs between replays of one episode; 0 writes none."""
     replay_dir: str | None = None
