@@ -141,7 +141,10 @@ class Session:
         if self.trainer.state.epoch:
             plot_run(self.directory.path, self.directory.curve)
         if self.stop.requested is not None:
-            raise Interrupted(self.stop.requested, f"go on with: metta train run={self.directory.run}")
+            again = f"metta train run={self.directory.run}"
+            if self.config.trainer.dual_policy.enabled:
+                again += " and the settings of its opponents"
+            raise Interrupted(self.stop.requested, f"go on with: {again}")
         return self._result()
 
     def _evaluate_first(self) -> None:
