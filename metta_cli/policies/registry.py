@@ -46,6 +46,16 @@ def recipe_of(policy: nn.Module) -> Recipe | None:
     return getattr(policy, "_metta_recipe", None)
 
 
+def policy_factory(name: str) -> Any:
+    """Return what makes a policy of an architecture.
+
+    Raises:
+        UnknownNameError: if nothing is registered under the name.
+        PluginError: if what is registered cannot be loaded.
+    """
+    return _registered[name] if name in _registered else load_plugin(POLICIES, name)
+
+
 def create_policy(name: str, interface: EnvironmentInterface, args: Mapping[str, Any]) -> nn.Module:
     """Build a new policy for an environment.
 
@@ -59,7 +69,7 @@ def create_policy(name: str, interface: EnvironmentInterface, args: Mapping[str,
         PluginError: if what is registered cannot be loaded, or makes no `nn.Module`.
         ConfigError: if the architecture does not take one of the arguments.
     """
-    factory: Any = _registered[name] if name in _registered else load_plugin(POLICIES, name)
+    factory = policy_factory(name)
     _check_arguments(name, factory, args)
     policy = factory(interface, **args)
     if not isinstance(policy, nn.Module) or not hasattr(policy, "initial_state"):

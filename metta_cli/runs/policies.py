@@ -27,8 +27,8 @@ from metta_cli.errors import (
     UnknownNameError,
 )
 from metta_cli.evaluation.episodes import environment_of
-from metta_cli.extensions import POLICIES, SELECTION_VARIABLE, load_plugin
-from metta_cli.policies.registry import create_policy
+from metta_cli.extensions import SELECTION_VARIABLE
+from metta_cli.policies.registry import create_policy, policy_factory
 from metta_cli.policies.remapping import RemappedPolicy, interface_differences
 from metta_cli.runs.external import ForeignPolicy, without_adapters
 
@@ -244,7 +244,7 @@ def require_plugin(manifest: CheckpointManifest) -> None:
     """
     architecture = manifest.architecture
     try:
-        load_plugin(POLICIES, architecture.name)
+        policy_factory(architecture.name)
     except UnknownNameError as error:
         origin, cure = "", f"install the plugin that has it; {error.cure}"
         if architecture.distribution is not None:

@@ -61,6 +61,9 @@ logger = logging.getLogger(__name__)
 class LoadedAgent(nn.Module):
     """A policy fitted to an environment; follows `metta_cli.policies.contract.Policy`.
 
+    Its weights have the names that they were saved with, and what it has not itself (`clip_weights`,
+    `hidden_size`, ...) is that of the policy inside.
+
     Args:
         acting: the policy behind all its adapters.
         loaded: what it was made of.
@@ -85,6 +88,22 @@ class LoadedAgent(nn.Module):
     def loaded(self) -> LoadedPolicy:
         """What it was made of."""
         return self._loaded
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "_loaded" not in self.__dict__:
+                raise
+            return getattr(self._loaded.module, name)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the weights of the policy inside; see `torch.nn.Module.state_dict`."""
+        return self.policy.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load weights into the policy inside; see `torch.nn.Module.load_state_dict`."""
+        return self.policy.load_state_dict(*args, **kwargs)
 
     def initial_state(self, num_agents: int, device: torch.device | str) -> RecurrentState:
         """See `metta_cli.policies.contract.Policy`."""

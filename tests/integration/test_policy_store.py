@@ -353,3 +353,22 @@ def test_a_wrapped_agent_is_saved_without_its_wrapper(store, env):
     record = store.create_empty_policy_record("walker:v1")
     record.metadata, record.policy = {"epoch": 1}, Compiled(agent)
     assert torch.equal(act(store.policy_record(store.save(record).uri).policy, env), act(agent, env))
+
+
+def test_a_loaded_agent_is_used_like_the_one_that_was_saved(store, env):
+    record = store.create_empty_policy_record("walker:v1")
+    agent = Agent(env, {"agent": {"hidden_size": 16, "num_layers": 1, "clip_range": 0.01}})
+    record.metadata, record.policy = {"epoch": 1}, agent
+    loaded = store.policy_record(store.save(record).uri).policy
+    assert loaded.state_dict().keys() == agent.state_dict().keys()
+    agent.load_state_dict(loaded.state_dict())
+    assert (loaded.hidden_size, loaded.clip_range) == (16, 0.01)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.fill_(5.0)
+    loaded.clip_weights()
+    assert loaded.policy.policy.fc1.weight.max().item() == pytest.approx(0.01)
+    loaded.load_state_dict(agent.state_dict())
+    assert torch.equal(act(loaded, env), act(agent, env))
+    with pytest.raises(AttributeError, match="colour"):
+        _ = loaded.colour
