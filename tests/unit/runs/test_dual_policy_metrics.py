@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from metta_cli.populations.opponents import FixedMatchmaker, MatchResult, OpponentPool, PlayerOpponent
 from metta_cli.populations.tally import Tally
 from metta_cli.runs.dual_policy import DualPolicyMetrics
-from metta_cli.training.distributed import ALONE
+from metta_cli.training.distributed import World
 
 
 def environment_with(*names):
@@ -23,7 +23,7 @@ def epoch(metrics, *results):
     tally = metrics.environment.tally = Tally((2, 2))
     for opponent, mine, other in results:
         tally.matches.append(MatchResult(opponent, mine, other))
-    return metrics.on_rollout_end(SimpleNamespace(world=ALONE), None)
+    return metrics.on_rollout_end(SimpleNamespace(world=World()), None)
 
 
 def test_an_opponent_that_has_left_the_pool_is_counted_no_more():
