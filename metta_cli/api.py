@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from metta_cli.policies.lstm import LSTMWrapper
     from metta_cli.policies.mixin import PyTorchAgentMixin
     from metta_cli.policies.registry import create_policy, register_policy
+    from metta_cli.runs.agents import LoadedAgent, load_policy_from_checkpoint
     from metta_cli.runs.kickstart import load_kickstarter
     from metta_cli.runs.library import (
         Agent,
@@ -58,11 +59,7 @@ if TYPE_CHECKING:
         SystemMonitor,
     )
     from metta_cli.runs.policies import Trust
-    from metta_cli.runs.policy_store import (
-        LoadedAgent,
-        PolicyStore,
-        load_policy_from_checkpoint,
-    )
+    from metta_cli.runs.policy_store import PolicyStore
     from metta_cli.runs.records import PolicyMetadata, PolicyRecord
     from metta_cli.tracking.jsonl import JsonlTracker
     from metta_cli.training.callbacks import Callback
@@ -178,6 +175,7 @@ _NAMES = {
     "metta_cli.policies.lstm": ("LSTMWrapper",),
     "metta_cli.policies.mixin": ("PyTorchAgentMixin",),
     "metta_cli.policies.registry": ("create_policy", "register_policy"),
+    "metta_cli.runs.agents": ("LoadedAgent", "load_policy_from_checkpoint"),
     "metta_cli.runs.kickstart": ("load_kickstarter",),
     "metta_cli.runs.library": (
         "Agent",
@@ -193,7 +191,7 @@ _NAMES = {
     "metta_cli.runs.loop": ("evaluate_policy", "load_checkpoint", "record_replay", "save_checkpoint"),
     "metta_cli.runs.monitors": ("MemoryMonitor", "Stopwatch", "SystemMonitor"),
     "metta_cli.runs.policies": ("Trust",),
-    "metta_cli.runs.policy_store": ("LoadedAgent", "PolicyStore", "load_policy_from_checkpoint"),
+    "metta_cli.runs.policy_store": ("PolicyStore",),
     "metta_cli.runs.records": ("PolicyMetadata", "PolicyRecord"),
     "metta_cli.tracking.jsonl": ("JsonlTracker",),
     "metta_cli.training.callbacks": ("Callback",),

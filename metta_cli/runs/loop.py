@@ -20,8 +20,9 @@ from metta_cli.evaluation.files import save_results
 from metta_cli.evaluation.replay import write_replays
 from metta_cli.evaluation.results import SuiteResult
 from metta_cli.policies.registry import recipe_of
+from metta_cli.runs.agents import LoadedAgent
 from metta_cli.runs.policies import load_weights
-from metta_cli.runs.policy_store import LoadedAgent, PolicyStore, bare
+from metta_cli.runs.policy_store import PolicyStore, bare
 from metta_cli.runs.records import PolicyRecord
 from metta_cli.runs.session import is_due
 from metta_cli.training.optimizers import Optimizer
