@@ -232,7 +232,7 @@ def test_an_address_that_leads_elsewhere_is_refused(s3_server: S3Server, path: s
     assert s3_server.requests == []
 
 
-@pytest.mark.parametrize("name", ["../../../escaped", "/tmp/escaped", "a/b", "..", "", "COMPLETE"])
+@pytest.mark.parametrize("name", ["../../../escaped", "/escaped", "a/b", "..", "", "COMPLETE"])
 def test_a_manifest_that_names_a_file_elsewhere_is_refused(
     s3_server: S3Server, tmp_path: Path, name: str
 ) -> None:
