@@ -7,14 +7,21 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-REGULARIZED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
-"""Layers whose weights count; biases, norms, embeddings and recurrent weights do not."""
+OTHER_LAYERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 
 
 def layer_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of linear and convolution layers by the name of their layer, without copying."""
+    """Return the weights of linear and convolution layers by the name of their layer, without copying.
+
+    Such a layer is any that has a `weight` of two or more dimensions and is no embedding and no norm. Biases
+    and recurrent weights do not count either.
+    """
+    layers = {name: layer for name, layer in module.named_modules() if not isinstance(layer, OTHER_LAYERS)}
+    weights = {name: getattr(layer, "weight", None) for name, layer in layers.items()}
     return {
-        name: layer.weight for name, layer in module.named_modules() if isinstance(layer, REGULARIZED_LAYERS)
+        name: weight
+        for name, weight in weights.items()
+        if isinstance(weight, nn.Parameter) and weight.dim() >= 2
     }
 
 

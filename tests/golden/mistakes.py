@@ -272,12 +272,9 @@ MISTAKES = {
         ("L2-init without gradient", "(weight - reference", "(weight.detach() - reference"),
         ("L2-init moves the reference", "reference[name].detach()", "reference[name]"),
         ("norm in place of its square", "torch.stack(terms).sum()", "torch.stack(terms).sum().sqrt()"),
-        (
-            "recurrent weights too",
-            "isinstance(layer, REGULARIZED_LAYERS)",
-            'isinstance(getattr(layer, "weight", None), Tensor)',
-        ),
-        ("transposed convolutions left out", ", nn.ConvTranspose2d)", ")"),
+        ("embeddings too", "(nn.Embedding, nn.EmbeddingBag, ", "("),
+        ("norms too", ", nn.LayerNorm)", ")"),
+        ("biases and norms of one dimension too", "weight.dim() >= 2", "weight.dim() >= 1"),
     ],
     REWARDS: [
         (

@@ -10,12 +10,22 @@ from metta_cli.algorithms.regularization import layer_weights, squared_distance,
 from metta_cli.algorithms.rewards import center_rewards
 
 
+class OwnConvolution(nn.Module):
+    """A layer that torch does not know, as the first one of `fast` is."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 2, 2, 2))
+        self.bias = nn.Parameter(torch.zeros(3))
+
+
 def network():
     torch.manual_seed(0)
     return nn.ModuleDict(
         {
             "conv": nn.Conv2d(2, 3, 2),
-            "norm": nn.LayerNorm(4),
+            "own": OwnConvolution(),
+            "norm": nn.LayerNorm((4, 4)),
             "embedding": nn.Embedding(5, 4),
             "lstm": nn.LSTM(4, 4),
             "head": nn.Sequential(nn.Linear(4, 3), nn.ConvTranspose2d(2, 2, 2)),
@@ -25,7 +35,7 @@ def network():
 
 def test_weights_of_linear_and_convolution_layers_count_and_nothing_else():
     weights = layer_weights(network())
-    assert weights.keys() == {"conv", "head.0", "head.1"}
+    assert weights.keys() == {"conv", "own", "head.0", "head.1"}
 
 
 def test_squared_norm_is_the_sum_of_all_squares_and_has_a_gradient_of_twice_the_weights():
