@@ -29,6 +29,9 @@ GROUPS: dict[str, Key] = {
 ROOT_GROUPS = ("hardware", "user")
 """Groups whose files hold any keys, and not only what belongs below the key of the group."""
 
+LAUNCH = "launch"
+"""Folder of files for programs that start metta elsewhere: to be shown and copied, no configuration."""
+
 OTHER_GROUP_NAMES = {"agent": "policy", "py_agent": "policy", "sim": "suite"}
 """What older configurations call a group."""
 
@@ -64,7 +67,8 @@ def names(group: str = "") -> list[str]:
     for folder in (root / group for root in config_roots()):
         for path in folder.rglob("*.yaml"):
             parts = path.relative_to(folder).with_suffix("").parts
-            if not any(part.startswith(".") for part in parts):
+            is_ours = group or parts[0] != LAUNCH
+            if is_ours and not any(part.startswith(".") for part in parts):
                 found.add("/".join(parts))
     return sorted(found)
 

@@ -38,9 +38,9 @@ def bash(*words):
     [
         ("metta tr", {"train"}),
         ("metta configs sh", {"show"}),
-        ("metta train --env laser", {"laser_tag"}),
+        ("metta train --env laser", {"laser_tag", "laser_tag_small"}),
         ("metta train --policy fa", {"fast"}),
-        ("metta eval random --suite navigation_", {"navigation_single"}),
+        ("metta eval random --suite navigation_", {"navigation_rooms", "navigation_single"}),
         ("metta eval --format ", {"table", "json", "yaml", "csv"}),
         ("metta train --progress p", {"plain"}),
         ("metta eval ran", {"random"}),

@@ -86,7 +86,7 @@ def test_printing_the_configuration_trains_nothing(metta):
         ("--config dmeo", 2, "unknown configuration 'dmeo'", "'demo'"),
         ("policy_uri=random", 2, "no weights to train from", "leave policy_uri out"),
         ("--run a/b", 2, "'a/b'", ""),
-        ("--device cuda:77", 2, "cuda:77", "available: "),
+        ("--device cuda:77", 2, "cuda:77", "use device=auto, or one of: "),
         ("--total-timesteps 0", 2, "--total-timesteps", ""),
     ],
 )

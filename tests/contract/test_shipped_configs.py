@@ -21,7 +21,11 @@ from metta_cli.environments.builders import BUILDERS
 from metta_cli.environments.tasks import TaskSet
 from metta_cli.extensions import POLICIES, plugin_names
 
-SHIPPED = sorted(places.shipped_configs().rglob("*.yaml"))
+SHIPPED = sorted(
+    path
+    for path in places.shipped_configs().rglob("*.yaml")
+    if path.parent != places.shipped_configs() / places.LAUNCH
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +48,11 @@ def test_file_loads_and_asks_for_nothing_that_this_version_cannot_do(path):
 def test_file_says_in_its_first_line_what_it_is(path):
     first = path.read_text().partition("\n")[0]
     assert first.startswith(("# ", "description: "))
+
+
+def test_what_is_for_other_programs_is_found_by_name_and_listed_nowhere():
+    assert places.find("", "launch/skypilot") == places.shipped_configs() / "launch/skypilot.yaml"
+    assert not any(name.startswith(places.LAUNCH) for name in places.names())
 
 
 def test_the_catalogue_is_the_documented_one():

@@ -1,6 +1,8 @@
 """The parts of a training run as a program holds them."""
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -281,7 +283,7 @@ def test_the_configuration_is_saved_as_metta_train_reads_it(tmp_path):
     assert read.trainer == config
     assert (read.run, Path(read.data_dir)) == ("mine", tmp_path)
     assert (dirs.run_dir / "versions.json").is_file()
-    assert "pytest" in (dirs.run_dir / "command.txt").read_text()
+    assert (dirs.run_dir / "command.txt").read_text() == shlex.join(sys.argv) + "\n"
 
 
 def test_a_checkpoint_restores_weights_and_optimizer(tmp_path):

@@ -1,7 +1,5 @@
 """Bradley-Terry ratings the slow way: one game at a time, steepest ascent, differences for derivatives."""
 
-from __future__ import annotations
-
 import math
 
 

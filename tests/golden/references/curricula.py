@@ -1,7 +1,5 @@
 """Curricula one task and one episode at a time, with lists and loops."""
 
-from __future__ import annotations
-
 import math
 
 

@@ -1,7 +1,5 @@
 """Norm and spectrum of a matrix from the eigenvalues of its Gram matrix, one number at a time."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
