@@ -197,9 +197,9 @@ class Run:
                 if not self.learn_once(advantages, losses):
                     break
         self.epoch += 1
-        interval = config.ppo.l2_init_weight_update_interval
-        if self.initial_weights is not None and interval and self.epoch % interval == 0:
-            self.initial_weights.update(self.agent)
+        if self.initial_weights is not None:
+            interval = config.ppo.l2_init_weight_update_interval
+            self.initial_weights.update_if_due(self.agent, self.epoch, interval)
         return losses.means()
 
     def learn_once(self, advantages: Tensor, losses: Losses) -> bool:

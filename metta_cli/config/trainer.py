@@ -233,8 +233,8 @@ class TrainerConfig(Section):
     def _one_schedule_of_the_learning_rate(self) -> Self:
         if self.hyperparameter_scheduler.learning_rate_schedule and self.lr_scheduler.shape != "constant":
             raise ValueError(
-                "hyperparameter_scheduler.learning_rate_schedule and lr_scheduler are both a schedule of the "
-                "learning rate: keep one"
+                "lr_scheduler and hyperparameter_scheduler.learning_rate_schedule are both a schedule of the "
+                "learning rate: keep one, as with lr_scheduler.enabled=false"
             )
         return self
 

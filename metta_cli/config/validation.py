@@ -56,7 +56,8 @@ def _config_error(error: ValidationError, settings: Mapping[Key, Setting], prefi
         return ConfigError(f"{settings[key]}: {reason}{more}", describe(key) or None)
     named = _named_settings(reason, key, settings)
     if not named:
-        return ConfigError(f"{dotted(key)}: {reason}{more}", describe(key) or None)
+        is_section = mistake["type"] == "value_error"  # of several settings together: no description helps
+        return ConfigError(f"{dotted(key)}: {reason}{more}", None if is_section else describe(key) or None)
     where = "; ".join(map(str, named))
     return ConfigError(
         f"{dotted(key)}: {reason} [{where}]{more}",

@@ -28,7 +28,11 @@ from metta_cli.policies.tokens import TokenConv2d
 
 logger = logging.getLogger(__name__)
 
-MIXIN_DEFAULTS: dict[str, Any] = {"clip_range": 0.0, "analyze_weights_interval": 300}
+MIXIN_DEFAULTS: dict[str, Any] = {
+    "clip_range": 0.0,
+    "analyze_weights_interval": 300,
+    "l2_init_weight_update_interval": 0,
+}
 CLIPPED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, TokenConv2d)
 HEAD_GAIN = 0.01
 
@@ -47,6 +51,7 @@ class PyTorchAgentMixin:
     Attributes:
         clip_range: see `init_mixin`.
         analyze_weights_interval: see `init_mixin`.
+        l2_init_weight_update_interval: see `init_mixin`.
         extra_kwargs: arguments that nothing reads.
         original_feature_mapping: feature name -> the number that the weights know it by; None until
             `initialize_to_environment`.
@@ -54,6 +59,7 @@ class PyTorchAgentMixin:
 
     clip_range: float
     analyze_weights_interval: int
+    l2_init_weight_update_interval: int
     extra_kwargs: dict[str, Any]
     original_feature_mapping: dict[str, int] | None
     _original: EnvironmentInterface | None
@@ -80,7 +86,11 @@ class PyTorchAgentMixin:
         return own | {"extra_kwargs": {name: kwargs[name] for name in kwargs if name not in MIXIN_DEFAULTS}}
 
     def init_mixin(
-        self, clip_range: float, analyze_weights_interval: int, extra_kwargs: dict[str, Any]
+        self,
+        clip_range: float,
+        analyze_weights_interval: int,
+        extra_kwargs: dict[str, Any],
+        l2_init_weight_update_interval: int = 0,
     ) -> None:
         """Store the parameters of the mixin; call it after `super().__init__`.
 
@@ -88,9 +98,12 @@ class PyTorchAgentMixin:
             clip_range: weights of linear and convolution layers stay within +-clip_range; 0 is off.
             analyze_weights_interval: epochs between weight analyses.
             extra_kwargs: what the agent was given beyond that; logged, since nothing reads it.
+            l2_init_weight_update_interval: epochs after which L2-init pulls towards the weights of then,
+                where the configuration of the training says nothing; 0 is never.
         """
         self.clip_range = clip_range
         self.analyze_weights_interval = analyze_weights_interval
+        self.l2_init_weight_update_interval = l2_init_weight_update_interval
         self.extra_kwargs = extra_kwargs
         self.original_feature_mapping = None
         self._original = self._action_table = None

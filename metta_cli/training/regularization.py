@@ -24,6 +24,18 @@ class InitialWeights:
         """Copy the weights of now."""
         self.weights = {name: weight.detach().clone() for name, weight in layer_weights(policy).items()}
 
+    def update_if_due(self, policy: nn.Module, epoch: int, interval: int) -> None:
+        """Copy the weights of now if the number of finished epochs says so.
+
+        Args:
+            policy: its `l2_init_weight_update_interval`, if it has one, counts where `interval` is 0.
+            epoch: epochs finished.
+            interval: epochs between copies.
+        """
+        interval = interval or int(getattr(policy, "l2_init_weight_update_interval", 0))
+        if interval and epoch % interval == 0:
+            self.update(policy)
+
     def loss(self, policy: nn.Module) -> Tensor:
         """Return the squared distance of the weights from the copy: a scalar with gradient."""
         return squared_distance(layer_weights(policy), self.weights)

@@ -167,9 +167,9 @@ class Trainer:
         ).run()
         self.optimizer.eval()
         self.state.epoch += 1
-        interval = self.config.ppo.l2_init_weight_update_interval
-        if self.initial_weights is not None and interval and self.state.epoch % interval == 0:
-            self.initial_weights.update(self.policy)
+        if self.initial_weights is not None:
+            interval = self.config.ppo.l2_init_weight_update_interval
+            self.initial_weights.update_if_due(self.policy, self.state.epoch, interval)
         metrics |= scheduled_values(self.config, self.present) | {"learning_rate": learning_rate}
         return metrics | {"time/update_seconds": time.perf_counter() - started}
 

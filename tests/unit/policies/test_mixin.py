@@ -9,6 +9,7 @@ from metta_cli.policies.lstm import LSTMWrapper
 from metta_cli.policies.mixin import PyTorchAgentMixin
 from metta_cli.policies.tokens import TokenConv2d
 from metta_cli.testing.contracts import EXAMPLE_INTERFACE
+from metta_cli.training.regularization import InitialWeights
 
 
 class Agent(PyTorchAgentMixin, LSTMWrapper):
@@ -23,7 +24,21 @@ def test_parameters_are_extracted_and_extra_ones_logged(caplog):
         agent = Agent(clip_range=0.5, colour="blue")
     assert (agent.clip_range, agent.analyze_weights_interval) == (0.5, 300)
     assert agent.extra_kwargs == {"colour": "blue"}
+    assert "interval" not in caplog.text
+    assert agent.l2_init_weight_update_interval == 0
     assert "colour" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("own", "configured", "distance"), [(2, 0, 0.0), (3, 0, 0.25), (3, 1, 0.0), (0, 0, 0.25)]
+)
+def test_the_agent_may_say_how_often_the_weights_that_l2_init_pulls_to_are_renewed(own, configured, distance):
+    agent = Agent(l2_init_weight_update_interval=own)
+    initial = InitialWeights(agent)
+    with torch.no_grad():
+        agent.policy.weight[0, 0] += 0.5
+    initial.update_if_due(agent, epoch=2, interval=configured)
+    assert initial.loss(agent).item() == pytest.approx(distance)
 
 
 def test_reversed_bases_are_refused():
