@@ -1,7 +1,9 @@
 """A complete training run from Python: every part in the hand, the same parts as those of `metta train`.
 
 python examples/run.py --total-timesteps 200000
-torchrun --nproc-per-node 2 examples/run.py --total-timesteps 200000
+torchrun --nproc-per-node 2 examples/run.py --total-timesteps 200000 --run-name two
+
+(torchrun takes `--run` for an abbreviation of one of its own options.)
 """
 
 from __future__ import annotations
@@ -349,7 +351,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--total-timesteps", type=int, default=10_000_000)
-    parser.add_argument("--run", help="name of the run; by default the time")
+    parser.add_argument("--run-name", "--run", dest="run", help="of the run; by default the time")
     parser.add_argument("--data-dir", default="./train_dir")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=1)

@@ -262,7 +262,7 @@ UNSUPPORTED = {
     "async_factor": "acting and stepping take turns, each with all environments at once",
     "zero_copy": "the observations of all workers always lie in one shared array",
     "require_contiguous_env_ids": "a batch is always all environments, in order",
-    "cpu_offload": "not built yet",
+    "cpu_offload": "the experience lies where the policy computes; a smaller batch_size takes less memory",
     "compile": "torch 2.13 cannot trace the drawing of actions, nor an LSTM that is cut where episodes start",
     "compile_mode": "there is no compilation",
     "verbose": "what is shown is up to --progress and METTA_LOG_LEVEL",
