@@ -110,7 +110,7 @@ def dual_train(
         npc_trust=Trust(allow_pickle, sha256),
     )
     if result is not None:
-        emit_result(result, result.environment, format_name, output)
+        emit_result(result, format_name, output)
 
 
 def require_opponent(config: DualPolicyConfig, kind_is_chosen: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ from metta_cli.cli.output import emit
 from metta_cli.cli.process import prepare_process, resolve
 from metta_cli.cli.resolved import emit_config
 from metta_cli.cli.words import require_settings
+from metta_cli.config.catalogue import find_environment
+from metta_cli.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from metta_cli.runs.session import TrainResult
@@ -72,7 +75,7 @@ def train(
 
     result = run_training(resolved, resume=resume, progress=create_progress(progress))
     if result is not None:
-        emit_result(result, result.environment, format_name, output)
+        emit_result(result, format_name, output)
 
 
 def training_options(
@@ -98,7 +101,7 @@ def training_options(
     }
 
 
-def emit_result(result: TrainResult, environment: str, format_name: str | None, output: str | None) -> None:
+def emit_result(result: TrainResult, format_name: str | None, output: str | None) -> None:
     """Print where the run is and how it is evaluated."""
     row = {
         "run": result.run,
@@ -110,7 +113,7 @@ def emit_result(result: TrainResult, environment: str, format_name: str | None, 
         "return_mean": result.return_mean,
         "cost": result.cost,
     }
-    evaluate = shlex.join(["metta", "eval", str(result.run_dir), "--env", environment])
+    evaluate = shlex.join(["metta", "eval", str(result.run_dir), *environment_words(result)])
     returns = "no episode has ended yet" if result.return_mean is None else f"{result.return_mean:.3f}"
     text = (
         f"Trained {result.agent_steps:,} agent steps ({result.epoch} epochs) in {duration(result.seconds)}.\n"
@@ -120,6 +123,17 @@ def emit_result(result: TrainResult, environment: str, format_name: str | None, 
         f"Evaluate: {evaluate}"
     )
     emit([row], columns=tuple(row), format_name=format_name, destination=output, data=row, text=text)
+
+
+def environment_words(result: TrainResult) -> list[str]:
+    """Return the words for `metta eval` that name the environment of a run, and what was changed of it."""
+    name, args = result.environment, result.environment_args
+    try:
+        usual = find_environment(name).args
+    except UnknownNameError:  # it came from a file that is not found by its name
+        usual = {}
+    changed = {key: value for key, value in args.items() if key not in usual or usual[key] != value}
+    return ["--env", name, *(f"env.args.{key}={json.dumps(value)}" for key, value in changed.items())]
 
 
 def cost_line(result: TrainResult) -> str:

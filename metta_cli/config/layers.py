@@ -4,6 +4,8 @@ The layers, each over the one before:
 
     code defaults < shipped files < user file < --config files < METTA_* variables < KEY=VALUE words < options
 
+Words and options are one source: of them, what selects a file (`--env NAME`) comes first, then single values.
+
 The shipped files are `common.yaml` and, unless a layer sets `hardware`, the sizes that suit the machine
 (`hardware/cpu.yaml` or `hardware/gpu.yaml`).
 """
@@ -83,9 +85,8 @@ def load_config(
     """
     single = [
         environment_settings(environ or {}),
-        [setting for word in words for setting in parse_word(word)],
-        option_settings(options or {}),
-    ]
+        [*(setting for word in words for setting in parse_word(word)), *option_settings(options or {})],
+    ]  # words and options are one source, so that `--env NAME env.args.KEY=VALUE` changes what NAME selects
     composition = Composition()
     composition.merge_file(places.common_file(), ())
     shipped = dict(composition.settings)

@@ -51,7 +51,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     if rows:
         raise CheckpointError(
             "the weights do not fit the architecture:\n" + _table(rows),
-            "change the keys of the last column under `pytorch`, or name another `_target_`",
+            "change the keys of the last column in `pytorch` or in its parts, or name another `_target_`",
         )
     module.load_state_dict(complete, strict=True)
 

@@ -17,7 +17,7 @@ from metta_cli.config.layers import load_config
 from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.policies.contract import Policy, RecurrentState
-from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy
+from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, failed_to_load, load_policy
 
 
 class LoadedAgent(nn.Module):
@@ -113,5 +113,6 @@ def fitted_agent(loaded: LoadedPolicy, env: str | EnvironmentInterface | None = 
         interface = interface_of(build(find_environment(env)))
     if interface is None:
         interface = interface_of(build(load_config().config.env))
-    acting, _ = loaded.fit(interface)
+    with failed_to_load():
+        acting, _ = loaded.fit(interface)
     return LoadedAgent(acting.eval(), loaded)

@@ -31,7 +31,7 @@ from metta_cli.evaluation.suite import (
 )
 from metta_cli.populations.players import Player, PlayerSource, PolicyPlayer, builtin_source, is_builtin
 from metta_cli.runs.machine import choose_device, choose_num_workers, configure_threads
-from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy, suite_fits
+from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, failed_to_load, load_policy, suite_fits
 from metta_cli.runs.provenance import git_state, versions
 
 WORTHWHILE_AGENT_STEPS = 400_000
@@ -245,10 +245,13 @@ class _Contestant:
 
         Raises:
             CheckpointError: if the policy cannot play one of the simulations.
+            PluginError: if the plugin that it needs is broken.
         """
         if self._policy is None:
             return
-        for simulation, fit in suite_fits(self._policy, suite).items():
+        with failed_to_load():
+            fits = suite_fits(self._policy, suite)
+        for simulation, fit in fits.items():
             if fit.obstacle is not None:
                 raise CheckpointError(
                     f"Failed to load policy: {self.uri} cannot play {simulation}: {fit.obstacle.message}",

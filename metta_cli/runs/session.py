@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -67,6 +67,7 @@ class TrainResult:
         seconds: time spent training, over all sessions of the run.
         return_mean: mean return per agent of the last 200 episodes; None if none has ended yet.
         environment: name of the environment that it is described by.
+        environment_args: the arguments of that environment, those that the user changed among them.
         cost: of all sessions of the run, where METTA_HOURLY_COST says what an hour costs.
     """
 
@@ -78,6 +79,7 @@ class TrainResult:
     seconds: float
     return_mean: float | None
     environment: str
+    environment_args: Mapping[str, Any] = field(default_factory=dict)
     cost: float | None = None
 
 
@@ -242,6 +244,7 @@ class Session:
             seconds=state.seconds,
             return_mean=self._return_mean(),
             environment=self.config.env.name,
+            environment_args=self.config.env.args,
             cost=cost_of(self.trainer),
         )
 

@@ -114,6 +114,16 @@ def test_a_run_ends_with_where_it_is_and_how_it_is_evaluated(metta):
     assert json.loads(evaluation.out)["policy_uri"] == "train_dir/first"
 
 
+def test_the_last_line_names_what_was_changed_of_the_environment(metta):
+    words = [*TINY, "--env", "laser_tag", "--total-timesteps", "256", "--progress", "none"]
+    outcome = metta("train", *words, "--run", "first", "env.args.max_steps=7")
+    command = shlex.split(outcome.out.rpartition("Evaluate: ")[2])
+    assert command == ["metta", "eval", "train_dir/first", "--env", "laser_tag", "env.args.max_steps=7"]
+    options = ["--episodes", "1", "--no-baselines", "--format", "json"]
+    (simulation,) = json.loads(metta(*command[1:], *options).out)["simulations"].values()
+    assert simulation["environment"]["args"]["max_steps"] == 7
+
+
 def test_a_run_goes_on_or_is_left_alone_and_is_drawn(metta):
     words = [*TINY, "run=first", "--progress", "none", "--format", "json"]
     first = json.loads(metta("train", *words, "--total-timesteps", "256").out)

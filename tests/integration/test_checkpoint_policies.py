@@ -16,6 +16,8 @@ from metta_cli.environments.builders import build
 from metta_cli.environments.interface import interface_of
 from metta_cli.errors import CheckpointError, PluginError, UsageError
 from metta_cli.policies.registry import create_policy
+from metta_cli.runs.agents import load_policy_from_checkpoint
+from metta_cli.runs.evaluate import evaluate
 from metta_cli.runs.policies import Trust, load_policy
 from metta_cli.runs.train import train
 
@@ -91,6 +93,23 @@ def test_a_plugin_that_breaks_when_it_is_imported_names_its_distribution(monkeyp
         load_policy("walker")
     assert "a_module_that_is_gone" in caught.value.message
     assert "their-policies" in caught.value.cure
+    sys.modules.pop("their_broken_module", None)
+
+
+def test_a_plugin_that_breaks_when_a_policy_is_fitted_is_told_as_a_policy_that_fails_to_load(monkeypatch):
+    Path("their_broken_module.py").write_text("import a_module_that_is_gone\n")
+    monkeypatch.syspath_prepend(".")
+    info = extensions.PluginInfo(
+        "theirs", extensions.POLICIES, "their-policies", "1.2", "their_broken_module:P"
+    )
+    installed = extensions._installed
+    monkeypatch.setattr(extensions, "_installed", lambda: [*installed(), info])
+    torch.save({"actor.weight": torch.zeros(2, 2)}, "x.pt")
+    message = r"^Failed to load policy: policy 'theirs' of their-policies 1\.2 cannot be loaded"
+    with pytest.raises(PluginError, match=message):
+        evaluate(load_config(words=["pytorch._target_=theirs"]), uri="x.pt", environment="laser_tag")
+    with pytest.raises(PluginError, match=message):
+        load_policy_from_checkpoint("x.pt", env="laser_tag", pytorch={"_target_": "theirs"})
     sys.modules.pop("their_broken_module", None)
 
 

@@ -191,3 +191,18 @@ def test_text_fields_take_what_looks_like_a_number():
     ).config
     assert (config.run, config.wandb.project, config.wandb.group) == ("007", "1e3", "true")
     assert config.wandb.notes is None
+
+
+def test_an_option_that_selects_a_file_keeps_the_words_beside_it():
+    config = load_config(words=["env.args.max_steps=7"], options={"env": "laser_tag"}).config
+    assert (config.env.name, config.env.args["max_steps"]) == ("laser_tag", 7)
+    assert (
+        load_config(words=["env=navigation/simple"], options={"env": "laser_tag"}).config.env.name
+        == "laser_tag"
+    )
+
+
+def test_an_option_that_selects_a_file_replaces_what_lower_layers_say_of_another(write):
+    write("env: laser_tag\n", "mine.yaml")
+    config = load_config(files=["mine.yaml"], options={"env": "navigation/simple"}).config
+    assert config.env.args == load_config(words=["env=navigation/simple"]).config.env.args
