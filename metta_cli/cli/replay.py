@@ -63,10 +63,12 @@ def _open(path: Path, output: Path | None) -> None:
     import webbrowser
 
     from metta_cli.evaluation.conversion import convert_replay, read_replay
+    from metta_cli.evaluation.mettascope import SUFFIX
 
     read_replay(path)
-    is_page = path.name.endswith(PAGE) and output is None
-    address = (path if is_page else convert_replay(path, "html", output)).resolve().as_uri()
+    page = path.with_name(path.name.removesuffix(SUFFIX).removesuffix(PAGE) + PAGE)
+    is_there = output is None and page.is_file()
+    address = (page if is_there else convert_replay(path, "html", output)).resolve().as_uri()
     note(f"opened {address}" if webbrowser.open(address) else f"there is no browser here; open {address}")
 
 

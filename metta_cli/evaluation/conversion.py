@@ -37,7 +37,7 @@ def convert_replay(source: Path, form: str, destination: Path | None) -> Path:
     Raises:
         NotFoundError: if there is no such file.
         IncompatibleError: if it is not a replay that metta can show.
-        UsageError: if it would replace the source.
+        UsageError: if it would replace the source, or a file that `destination` does not name.
         StorageError: if the new file cannot be written.
     """
     data = read_replay(source)
@@ -47,6 +47,8 @@ def convert_replay(source: Path, form: str, destination: Path | None) -> Path:
         raise UsageError(
             f"the replay {source} would replace itself", "name another file with -o, or another form"
         )
+    if destination is None and target.exists():  # the evaluation's own page knows more than MettaGrid's file
+        raise UsageError(f"{target} is there already", "open that one, or name another file with -o")
     write_file(target, animate(data) if form == "gif" else replay_page(data))
     return target
 

@@ -79,6 +79,16 @@ def test_each_file_becomes_a_page_or_an_animation_beside_it(theirs):
         convert_replay(page, "html", None)
 
 
+def test_only_a_file_that_was_named_is_replaced(theirs):
+    page = theirs.with_name("episode.html")
+    page.write_text("of the evaluation")
+    with pytest.raises(UsageError, match="is there already"):
+        convert_replay(theirs, "html", None)
+    assert page.read_text() == "of the evaluation"
+    assert convert_replay(theirs, "html", page) == page
+    assert page.read_text() != "of the evaluation"
+
+
 def test_terminal_shows_every_step_with_everything_in_its_place(theirs, data, capsys):
     with pytest.raises(SystemExit) as end:
         main(["replay", str(theirs), "--to", "terminal"])
