@@ -37,7 +37,7 @@ def test_an_unknown_schedule_type_of_the_learning_rate_is_refused():
 def test_two_schedules_of_the_learning_rate_are_refused():
     schedule = {"learning_rate_schedule": {"type": "cosine"}}
     TrainerConfig(hyperparameter_scheduler=schedule, lr_scheduler={"anneal_lr": True})
-    with pytest.raises(ValidationError, match="keep one, as with lr_scheduler.enabled=false"):
+    with pytest.raises(ValidationError, match=r"keep one, as with lr_scheduler\.enabled=false"):
         TrainerConfig(hyperparameter_scheduler=schedule, lr_scheduler={"enabled": True, "anneal_lr": True})
 
 
