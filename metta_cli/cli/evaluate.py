@@ -35,6 +35,7 @@ from metta_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from metta_cli.config.layers import ResolvedConfig
+    from metta_cli.evaluation.population import PopulationResult
     from metta_cli.evaluation.results import SuiteResult
 
 EPILOG = """\b
@@ -172,15 +173,7 @@ def play_among_others(
     result = evaluate_population(
         resolved, trust=Trust(*trust), progress=create_suite_progress(progress), **options
     )
-    rows = result.rows()
-    emit(
-        rows,
-        columns=list(rows[0]),
-        format_name=format_name,
-        destination=output,
-        data=result.to_json(),
-        text=result.to_text(),
-    )
+    emit_result(result, format_name, output)
 
 
 def play_and_print(
@@ -227,7 +220,7 @@ def require_uri(resolved: ResolvedConfig) -> str:
     return uri
 
 
-def emit_result(result: SuiteResult, format_name: str | None, output: str | None) -> None:
+def emit_result(result: SuiteResult | PopulationResult, format_name: str | None, output: str | None) -> None:
     """Print scores: as text in the form of the documentation, or as data."""
     rows = result.rows()
     emit(

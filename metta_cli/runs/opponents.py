@@ -18,6 +18,7 @@ from metta_cli.errors import (
     MettaError,
     NotFoundError,
     StorageError,
+    UsageError,
 )
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.opponents import Opponent, OpponentSource, PlayerOpponent, PolicyOpponent
@@ -54,8 +55,9 @@ def load_opponent(
         MettaError: if it cannot be loaded: there is no other opponent to fall back on.
     """
     if is_builtin(uri):
+        source = builtin_opponent(uri)
         logger.info("Loaded NPC policy from built-in player: %s", uri)
-        return builtin_opponent(uri)
+        return source
     if is_mettagrid_policy(uri):
         source = mettagrid_opponent(uri, device, allow_code=trust.allow_pickle)
         logger.info("Loaded NPC policy from MettaGrid: %s", uri)
@@ -134,7 +136,9 @@ def _failed_to_load(uri: str) -> Iterator[None]:
     """Say in the documented words that it is the opponent that could not be loaded, and what to do."""
     try:
         yield
-    except (IncompatibleError, NotFoundError, AccessError, StorageError) as error:
+    except MettaError as error:
+        if isinstance(error, UsageError):
+            raise
         reason = error.message.removeprefix("Failed to load policy: ")
         if uri.startswith(WANDB_SCHEME):
             message = f"Could not load NPC policy from WandB artifact {uri}: {reason}"
@@ -148,4 +152,4 @@ def _failed_to_load(uri: str) -> Iterator[None]:
 def _same_kind(error: MettaError) -> type[MettaError]:
     """Return the class that decides the exit code, for those whose constructor takes more than a message."""
     kinds = (CheckpointError, IncompatibleError, NotFoundError, AccessError, StorageError)
-    return next(kind for kind in kinds if isinstance(error, kind))
+    return next((kind for kind in kinds if isinstance(error, kind)), MettaError)

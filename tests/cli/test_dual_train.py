@@ -102,6 +102,17 @@ def test_what_follows_a_checkpoint_is_the_same_in_every_continuation(metta, old)
     assert [first[name] for name in names] == [second[name] for name in names]
 
 
+def test_an_opponent_whose_server_cannot_be_reached_is_named(metta, monkeypatch):
+    pytest.importorskip("s3fs", reason="needs the extra metta-cli[s3]")
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    outcome = metta("dual-train", *GAME, "s3://bucket/runs/old", "--run", "r", "--total-timesteps", "256")
+    assert outcome.code == 1
+    assert "Could not load NPC policy from s3://bucket/runs/old: the S3 server" in outcome.err
+    assert not Path("train_dir/r").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message", "hint"),
     [

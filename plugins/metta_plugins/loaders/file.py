@@ -106,6 +106,8 @@ def _nearest_file(path: Path) -> str:
         siblings = [str(entry) for entry in sorted(directory.iterdir()) if entry.is_dir()]
         return f"there is no directory '{missing}'; {suggestion(str(missing), siblings)}"
     names = [str(entry) for entry in _files_in(directory)]
+    if not names and directory.name == CHECKPOINTS and list_checkpoints(directory):
+        return f"{directory.parent} is a run of metta: its address is '{directory.parent}', or with :vEPOCH"
     if not names:
         return f"{directory.resolve()} holds no file of weights"
     return suggestion(str(path), names)

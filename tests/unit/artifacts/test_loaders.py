@@ -124,6 +124,10 @@ def test_a_file_is_handed_over_unread(data_dir: Path, tmp_path: Path, uri: str) 
             r"there is no directory 'trian_dir'; did you mean 'train_dir'\?",
         ),
         ("pytorch://train_dir/model.pt", r"train_dir holds no file of weights"),
+        (
+            "train_dir/walker/checkpoints/model_0000.pt",
+            r"train_dir/walker is a run of metta: its address is 'train_dir/walker', or with :vEPOCH",
+        ),
         ("pytorch://train_dir/runner/a/b.pt", r"did you mean 'train_dir/runner/checkpoints'\?|known: "),
         ("pytorch://train_dir", r"train_dir is neither a run nor a checkpoint"),
     ],
