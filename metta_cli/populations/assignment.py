@@ -124,6 +124,6 @@ def _count(share: float, total: int, unit: str) -> int:
     side = "the learner" if count == 0 else "the opponent"
     fitting = ", ".join(f"{number / total:.3g}" for number in range(1, total))
     raise ConfigError(
-        f"trainer.dual_policy.policy_a_percentage={share:g} of {total} {unit} leaves none to {side}",
+        f"a share of {share:g} (policy_a_percentage) of {total} {unit} leaves none to {side}",
         f"choose one of {fitting}, or 1" if fitting else f"choose an environment with several {unit}",
     )

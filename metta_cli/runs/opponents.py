@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from metta_cli.errors import (
 )
 from metta_cli.policies.remapping import interface_differences
 from metta_cli.populations.opponents import Opponent, OpponentSource, PlayerOpponent, PolicyOpponent
-from metta_cli.populations.players import builtin_source, is_builtin
+from metta_cli.populations.players import BUILTIN_PLAYERS, builtin_source, is_builtin
 from metta_cli.populations.scripts import SCRIPTS, create_script
 from metta_cli.runs.mettagrid_opponent import is_mettagrid_policy, mettagrid_opponent
 from metta_cli.runs.policies import NO_TRUST, LoadedPolicy, Trust, load_policy
@@ -146,7 +147,13 @@ def _failed_to_load(uri: str) -> Iterator[None]:
             message = f"Checkpoint NPC policy must be a PyTorch module: {reason}"
         else:
             message = f"Could not load NPC policy from {uri}: {reason}"
-        raise _same_kind(error)(message, error.cure or LIST_RUNS) from error
+        raise _same_kind(error)(message, _builtin_meant(uri) or error.cure or LIST_RUNS) from error
+
+
+def _builtin_meant(uri: str) -> str | None:
+    """Return a cure if an address that could not be loaded looks like the name of a built-in player."""
+    close = difflib.get_close_matches(uri, [*BUILTIN_PLAYERS, *SCRIPTS], n=1, cutoff=0.75)
+    return f"did you mean '{close[0]}'?" if close else None
 
 
 def _same_kind(error: MettaError) -> type[MettaError]:

@@ -212,3 +212,10 @@ def test_an_opponent_that_fails_stops_the_run_with_its_name_and_a_checkpoint(met
     assert [path.name for path in Path("train_dir/r/checkpoints").iterdir()] == ["r:v2"]
     assert train(metta, "r", "noop", steps=768).code == 0
     assert [record["epoch"] for record in read_metrics(Path("train_dir/r/metrics.jsonl"))] == [1, 2, 3]
+
+
+def test_a_misspelled_built_in_player_is_recognised(metta):
+    outcome = metta("dual-train", "scriptd", "env=laser_tag_small")
+    assert outcome.code == 5
+    assert "Could not load NPC policy from scriptd" in outcome.err
+    assert "did you mean 'scripted'?" in outcome.err
