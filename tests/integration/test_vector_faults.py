@@ -251,6 +251,11 @@ def main():
 """
 
 
+def heed_interrupts():
+    """Take back that whoever started the tests in the background has SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def parent(ending):
     """Run a program that has two workers; yields it and their process ids."""
@@ -262,6 +267,7 @@ def parent(ending):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     ids = []
     try:
