@@ -12,6 +12,7 @@ ADVANTAGES, LOSSES = "algorithms/advantages.py", "algorithms/losses.py"
 DISTRIBUTIONS, DIAGNOSTICS = "algorithms/distributions.py", "algorithms/diagnostics.py"
 PRIORITIES, SHAPES = "algorithms/priorities.py", "algorithms/shapes.py"
 UPDATE, ROLLOUT = "training/update.py", "training/rollout.py"
+DISTILLATION, KICKSTARTER = "algorithms/distillation.py", "training/kickstarter.py"
 EXPERIENCE, LSTM = "training/experience.py", "policies/lstm.py"
 OPTIMIZERS, MUON = "training/optimizers.py", "training/muon.py"
 SCHEDULES, REWARDS = "algorithms/schedules.py", "algorithms/rewards.py"
@@ -29,6 +30,8 @@ WITNESSES = {
     DIAGNOSTICS: "tests/golden/test_losses.py",
     PRIORITIES: "tests/golden/test_priorities.py",
     SHAPES: "tests/golden/test_shapes.py",
+    DISTILLATION: "tests/golden/test_distillation.py",
+    KICKSTARTER: "tests/integration/test_kickstart.py",
     UPDATE: "tests/golden/test_update.py",
     OPTIMIZERS: "tests/golden/test_update.py tests/unit/training/test_optimizers.py",
     MUON: "tests/unit/training/test_optimizers.py",
@@ -49,6 +52,30 @@ WITNESSES = {
 
 # File -> (what is wrong, text that occurs exactly once, what the mistake puts in its place).
 MISTAKES = {
+    DISTILLATION: [
+        ("entropy of the student", "probabilities * student_log_probs", "probabilities * teacher_log_probs"),
+        ("sum over steps", "-products.sum(dim=-1).mean()", "-products.sum()"),
+        ("gradient reaches the teacher", "teacher_log_probs.detach().exp()", "teacher_log_probs.exp()"),
+        ("absolute value error", ".square().mean()", ".abs().mean()"),
+        ("values broadcast", "    expect_shape(student_values.shape, teacher_values=teacher_values)\n", ""),
+        ("factor beyond 1", "min(1.0, remaining / duration)", "remaining / duration"),
+        ("teachers never end", "    if agent_steps >= kickstart_steps:\n        return 0.0\n", ""),
+    ],
+    KICKSTARTER: [
+        ("teachers forget at every segment", "if teacher.name not in self._states:", "if True:"),
+        (
+            "coefficients compound",
+            "action_loss + teacher.action_loss_coef * teacher_cross_entropy(taught, log_probs)",
+            "teacher.action_loss_coef * (action_loss + teacher_cross_entropy(taught, log_probs))",
+        ),
+        ("losses do not fade", "factor * action_loss, factor * value_loss", "action_loss, value_loss"),
+        ("other segments' lessons", "index = minibatch.index.to(", "index = minibatch.index.flip(0).to("),
+        (
+            "the student's random numbers are used up",
+            ", torch.random.fork_rng(devices=devices):",
+            ":",
+        ),
+    ],
     WEIGHTS: [
         ("rank counts one less", "float(is_short.sum() + 1)", "float(is_short.sum())"),
         ("rank of nothing is 1", " if bool(total > 0) else 0.0", ""),
