@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from metta_cli.api import (
     Agent,
@@ -30,8 +31,8 @@ from metta_cli.api import (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, save, and load what was saved."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--total-timesteps", type=int, default=100_000)
     parser.add_argument("--batch-size", type=int, default=16_384)
@@ -39,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-envs", type=int, default=16)
     parser.add_argument("--run", help="name of the run; by default the time")
     parser.add_argument("--data-dir", default="./train_dir")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, save, and load what was saved."""
+    args = parse(arguments)
 
     # Set up directories
     dirs = setup_run_directories(args.run, args.data_dir)
@@ -91,47 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             agent_step += num_steps
 
         # Training phase
-        advantages = compute_advantage(
-            experience.values,
-            experience.rewards,
-            experience.dones,
-            torch.ones_like(experience.values),
-            torch.zeros(experience.values.shape, device=device),
-            trainer_config.ppo.gamma,
-            trainer_config.ppo.gae_lambda,
-            trainer_config.vtrace.vtrace_rho_clip,
-            trainer_config.vtrace.vtrace_c_clip,
-            device,
-        )
-        priorities = trainer_config.prioritized_experience_replay
-        beta = calculate_anneal_beta(
-            epoch,
-            trainer_config.total_timesteps,
-            trainer_config.batch_size,
-            priorities.prio_alpha,
-            priorities.prio_beta0,
-        )
-        losses = Losses()
         with timer("update"):
-            for _ in range(trainer_config.update_epochs):
-                for minibatch in experience.iter_minibatches(
-                    advantages,
-                    sampling=trainer_config.sampling,
-                    prio_alpha=priorities.prio_alpha,
-                    beta=beta,
-                ):
-                    loss = process_minibatch_update(
-                        agent,
-                        experience,
-                        minibatch,
-                        advantages,
-                        trainer_config,
-                        None,
-                        agent_step,
-                        losses,
-                        device,
-                    )
-                    optimizer.step(loss, epoch)
+            learn(agent, optimizer, experience, trainer_config, agent_step, epoch, device)
         epoch += 1
         print(f"epoch {epoch}: {agent_step} agent steps", mean_statistics(stats).get("episode/return_mean"))
 
@@ -144,6 +111,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"saved {loaded_record.run_name} after {loaded_record.metadata.agent_step} agent steps")
     print({name: round(seconds, 1) for name, seconds in timer.get_all_elapsed().items()})
     env.close()
+
+
+def learn(
+    agent: nn.Module,
+    optimizer: Optimizer,
+    experience: Experience,
+    trainer_config: TrainerConfig,
+    agent_step: int,
+    epoch: int,
+    device: torch.device,
+) -> None:
+    """Take the gradient steps of one epoch."""
+    advantages = compute_advantage(
+        experience.values,
+        experience.rewards,
+        experience.dones,
+        torch.ones_like(experience.values),
+        torch.zeros(experience.values.shape, device=device),
+        trainer_config.ppo.gamma,
+        trainer_config.ppo.gae_lambda,
+        trainer_config.vtrace.vtrace_rho_clip,
+        trainer_config.vtrace.vtrace_c_clip,
+        device,
+    )
+    priorities = trainer_config.prioritized_experience_replay
+    beta = calculate_anneal_beta(
+        epoch,
+        trainer_config.total_timesteps,
+        trainer_config.batch_size,
+        priorities.prio_alpha,
+        priorities.prio_beta0,
+    )
+    losses = Losses()
+    for _ in range(trainer_config.update_epochs):
+        for minibatch in experience.iter_minibatches(
+            advantages,
+            sampling=trainer_config.sampling,
+            prio_alpha=priorities.prio_alpha,
+            beta=beta,
+        ):
+            loss = process_minibatch_update(
+                agent,
+                experience,
+                minibatch,
+                advantages,
+                trainer_config,
+                None,
+                agent_step,
+                losses,
+                device,
+            )
+            optimizer.step(loss, epoch)
 
 
 if __name__ == "__main__":

@@ -112,10 +112,9 @@ def evaluate(
     }
     what |= {"trust": (allow_pickle, sha256), "progress": progress}
     what |= {"format_name": format_name, "output": output}
-    if mixed is not None:
-        play_among_others(resolved, **what, **mixed)
-        return
-    play_and_print(resolved, save_replays=save_replays, baselines=baselines, **what)
+    if mixed is None:
+        what |= {"save_replays": save_replays, "baselines": baselines}
+    play_and_print(resolved, mixed=mixed, **what)
 
 
 def check_options(
@@ -147,35 +146,6 @@ def check_options(
     return {"npcs": npc, "share": share, "assignment": assignment or "fraction"}
 
 
-def play_among_others(
-    resolved: ResolvedConfig,
-    *,
-    trust: tuple[bool, str | None],
-    progress: str,
-    format_name: str | None,
-    output: str | None,
-    **options: Any,
-) -> None:
-    """Evaluate against opponents, with a display on stderr, and print the result.
-
-    Args:
-        resolved: the configuration.
-        trust: values of `--allow-pickle` and `--sha256`.
-        progress: form of the display.
-        format_name: see `emit`.
-        output: see `emit`.
-        options: see `metta_cli.runs.population.evaluate_population`.
-    """
-    from metta_cli.cli.progress import create_suite_progress
-    from metta_cli.runs.policies import Trust
-    from metta_cli.runs.population import evaluate_population
-
-    result = evaluate_population(
-        resolved, trust=Trust(*trust), progress=create_suite_progress(progress), **options
-    )
-    emit_result(result, format_name, output)
-
-
 def play_and_print(
     resolved: ResolvedConfig,
     *,
@@ -183,6 +153,7 @@ def play_and_print(
     progress: str,
     format_name: str | None,
     output: str | None,
+    mixed: dict[str, Any] | None = None,
     **options: Any,
 ) -> None:
     """Evaluate, with a display on stderr, and print the scores.
@@ -193,15 +164,22 @@ def play_and_print(
         progress: form of the display.
         format_name: see `emit`.
         output: see `emit`.
-        options: see `metta_cli.runs.evaluate.evaluate`.
+        mixed: what the options say about opponents; None evaluates without.
+        options: see `metta_cli.runs.evaluate.evaluate`, or with opponents
+            `metta_cli.runs.population.evaluate_population`.
     """
     from metta_cli.cli.progress import create_suite_progress
     from metta_cli.cli.terminal import replay_player
     from metta_cli.runs.evaluate import evaluate as run_evaluation
     from metta_cli.runs.policies import Trust
+    from metta_cli.runs.population import evaluate_population
 
-    display = create_suite_progress(progress)
-    result = run_evaluation(resolved, trust=Trust(*trust), progress=display, show=replay_player(), **options)
+    options |= {"trust": Trust(*trust), "progress": create_suite_progress(progress)}
+    result: SuiteResult | PopulationResult
+    if mixed is None:
+        result = run_evaluation(resolved, show=replay_player(), **options)
+    else:
+        result = evaluate_population(resolved, **options, **mixed)
     emit_result(result, format_name, output)
 
 

@@ -10,12 +10,12 @@ from metta_cli.config.trainer import TrainerConfig
 from metta_cli.runs.directory import RunDirectory
 from metta_cli.runs.monitors import MemoryMonitor, SystemMonitor
 from metta_cli.training.callbacks import Callback, Expendable
-from metta_cli.training.diagnostics import EpochProfiler, GradientStatistics, WeightAnalysis
+from metta_cli.training.diagnostics import EpochProfiler, GradientStatistics, Monitor, WeightAnalysis
 from metta_cli.training.distributed import World
 from metta_cli.training.trainer import Metrics, Trainer
 
 
-class MachineMonitor(Callback):
+class MachineMonitor(Monitor):
     """Measures what the process and the machine do, and what training keeps in memory.
 
     Args:
@@ -23,13 +23,11 @@ class MachineMonitor(Callback):
     """
 
     def __init__(self, interval_epochs: int) -> None:
-        self.interval_epochs = interval_epochs
+        super().__init__(interval_epochs)
         self.system, self.memory = SystemMonitor(), MemoryMonitor()
 
-    def on_epoch_end(self, trainer: Trainer, metrics: Metrics) -> Metrics:
+    def measure(self, trainer: Trainer) -> Metrics:
         """Return `system/...` and `memory/...`; the load of the processor is that since the last time."""
-        if trainer.state.epoch % self.interval_epochs:
-            return {}
         self.system.sample()
         for name in ("policy", "optimizer", "experience"):
             self.memory.add(getattr(trainer, name), name)

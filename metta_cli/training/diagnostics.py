@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from metta_cli.training.trainer import Metrics, Trainer
 
 
-class GradientStatistics(Callback):
-    """Measures the gradient of every parameter, as the last minibatch of an epoch left it.
+class Monitor(Callback):
+    """Measures something every so many epochs; override `measure`.
 
     Args:
         interval_epochs: epochs between measurements, at least 1.
@@ -27,9 +27,19 @@ class GradientStatistics(Callback):
         self.interval_epochs = interval_epochs
 
     def on_epoch_end(self, trainer: Trainer, metrics: Metrics) -> Metrics:
+        """Return what is measured where the number of epochs is a multiple of the interval."""
+        return {} if trainer.state.epoch % self.interval_epochs else self.measure(trainer)
+
+    def measure(self, trainer: Trainer) -> Metrics:
+        """Return what there is to log."""
+        raise NotImplementedError
+
+
+class GradientStatistics(Monitor):
+    """Measures the gradient of every parameter, as the last minibatch of an epoch left it."""
+
+    def measure(self, trainer: Trainer) -> Metrics:
         """Return mean, variance and 2-norm, after clipping, as `gradients/PARAMETER/...`."""
-        if trainer.state.epoch % self.interval_epochs:
-            return {}
         measured: Metrics = {}
         for name, parameter in trainer.policy.named_parameters():
             if parameter.grad is not None:
@@ -40,20 +50,11 @@ class GradientStatistics(Callback):
         return measured
 
 
-class WeightAnalysis(Callback):
-    """Has a policy analyse its own weights: `compute_weight_metrics` of `PyTorchAgentMixin`.
+class WeightAnalysis(Monitor):
+    """Has a policy analyse its own weights: `compute_weight_metrics` of `PyTorchAgentMixin`."""
 
-    Args:
-        interval_epochs: epochs between analyses, at least 1.
-    """
-
-    def __init__(self, interval_epochs: int) -> None:
-        self.interval_epochs = interval_epochs
-
-    def on_epoch_end(self, trainer: Trainer, metrics: Metrics) -> Metrics:
+    def measure(self, trainer: Trainer) -> Metrics:
         """Return what the policy found, as `weights/METRIC/LAYER`."""
-        if trainer.state.epoch % self.interval_epochs:
-            return {}
         measured: Metrics = {}
         for layer in trainer.policy.compute_weight_metrics():
             name = layer.pop("name")
